@@ -1,0 +1,1 @@
+"""What tests of replication software need: real servers, and doubles of them."""

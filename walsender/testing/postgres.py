@@ -1,0 +1,404 @@
+"""
+Real PostgreSQL, for whoever needs one for a minute: tests, the demo, benchmarks, and users' own tests.
+
+Synchronous and made of subprocesses; everything ends and is removed with the
+context managers.  PostgreSQL refuses to run as root, so that under root every
+program here runs as ``postgres`` or ``nobody`` (`Account.for_postgres`), in
+directories that belong to that user (`walsender.testing.processes.workspace`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final, Self
+
+from walsender.lsn import LSN
+from walsender.testing.installation import PostgresInstallation, PostgresMissingError
+from walsender.testing.processes import ChildProcess, ProgramError, TimedOutError, conninfo, wait_until
+
+__all__ = [
+    "Cluster",
+    "PgBench",
+    "PgReceiveWal",
+    "PostgresInstallation",
+    "PostgresMissingError",
+    "PsqlSession",
+    "free_port",
+    "started",
+]
+
+USER: Final = "postgres"
+
+#: What a cluster runs with unless told otherwise: small, fast, chatty.
+_SETTINGS: Final[Mapping[str, str]] = {
+    "listen_addresses": "127.0.0.1",
+    "wal_level": "replica",
+    "hot_standby": "on",
+    "max_wal_senders": "10",
+    "max_connections": "30",
+    "shared_buffers": "32MB",
+    "wal_retrieve_retry_interval": "200ms",
+    "log_line_prefix": "%m [%p] %b ",
+    "log_replication_commands": "on",
+    "jit": "off",
+}
+
+StopMode = str
+_STOP_SIGNALS: Final[Mapping[StopMode, signal.Signals]] = {
+    "smart": signal.SIGTERM,
+    "fast": signal.SIGINT,
+    "immediate": signal.SIGQUIT,
+}
+
+
+def free_port() -> int:
+    """
+    Return a TCP port of 127.0.0.1 that nobody listens on.
+
+    Taken below the range from which the kernel serves outgoing connections, and at random, since between
+    this answer and its use somebody else may ask the same question.
+    """
+    while True:
+        port = random.randrange(15000, 32000)  # noqa: S311 (no secret)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+class Cluster:
+    """
+    One data directory, and the server on it while that runs; ends and is removed with its context.
+
+    :ivar data_directory: where it lies.
+    :ivar port: TCP port on 127.0.0.1, fixed for the cluster's life; ``trust`` for everybody.
+    :ivar settings: configuration parameters, given to each start on the command line.
+    """
+
+    def __init__(
+        self,
+        installation: PostgresInstallation,
+        data_directory: Path,
+        *,
+        name: str,
+        settings: Mapping[str, str] | None = None,
+        fsync: bool = False,
+    ) -> None:
+        self.installation = installation
+        self.data_directory = data_directory
+        self.name = name
+        self.port = free_port()
+        self.socket_directory = Path(tempfile.mkdtemp(prefix="pg-"))
+        installation.account.own(self.socket_directory)
+        self.settings = {
+            **_SETTINGS,
+            "port": str(self.port),
+            "unix_socket_directories": str(self.socket_directory),
+            "cluster_name": name,
+            "fsync": "on" if fsync else "off",
+            **(settings or {}),
+        }
+        self.log_file = data_directory.with_name(f"{data_directory.name}.log")
+        self._server: _Postmaster | None = None
+
+    @classmethod
+    def create(
+        cls,
+        installation: PostgresInstallation,
+        data_directory: Path,
+        *,
+        name: str = "primary",
+        segment_size_mb: int = 16,
+        settings: Mapping[str, str] | None = None,
+        fsync: bool = False,
+    ) -> Cluster:
+        """Run ``initdb``; the directory above *data_directory* belongs to PostgreSQL's account."""
+        arguments = ["--pgdata", str(data_directory), f"--wal-segsize={segment_size_mb}", "--auth=trust"]
+        arguments += [f"--username={USER}", "--encoding=UTF8", "--locale=C", "--no-instructions"]
+        installation.run("initdb", *arguments, *([] if fsync else ["--no-sync"]))
+        return cls(installation, data_directory, name=name, settings=settings, fsync=fsync)
+
+    @classmethod
+    def standby(
+        cls,
+        installation: PostgresInstallation,
+        backup: Path,
+        data_directory: Path,
+        *,
+        primary_conninfo: str,
+        name: str = "standby",
+        settings: Mapping[str, str] | None = None,
+        fsync: bool = False,
+    ) -> Cluster:
+        """Make a standby that follows *primary_conninfo*, from a copy of the base backup *backup*."""
+        shutil.copytree(backup, data_directory, symlinks=True)
+        (data_directory / "standby.signal").touch()
+        data_directory.chmod(0o700)
+        installation.account.own(data_directory)
+        following = {"primary_conninfo": primary_conninfo, **(settings or {})}
+        return cls(installation, data_directory, name=name, settings=following, fsync=fsync)
+
+    # The server's life.
+
+    def start(self, timeout_s: float = 60) -> None:
+        """Start the server and wait until it takes connections (or, a standby, until it recovers)."""
+        assert self._server is None, "one server per data directory"
+        self._server = server = _Postmaster(self)
+        status = self.data_directory / "postmaster.pid"
+
+        def ready() -> bool:
+            server.check_running()
+            with contextlib.suppress(FileNotFoundError):
+                first, *others = status.read_text().splitlines() or [""]
+                return first == str(server.pid) and not _UP.isdisjoint(line.strip() for line in others[-1:])
+            return False
+
+        wait_until(ready, timeout_s, f"{self.name} to start", logs=[self])
+
+    @property
+    def server(self) -> ChildProcess:
+        """The running server's first process."""
+        assert self._server is not None, f"{self.name} does not run"
+        return self._server
+
+    def stop(self, mode: StopMode = "fast", timeout_s: float = 60) -> None:
+        """
+        Shut down in the manner of ``pg_ctl stop -m`` (smart, fast, immediate).
+
+        :raises TimedOutError: it has not ended after *timeout_s*; it runs on.
+        """
+        server = self.server
+        server.signal(_STOP_SIGNALS[mode])
+        server.wait(timeout_s)
+        server.destroy()
+        self._server = None
+
+    def kill(self) -> None:
+        """End all its processes at once, as a loss of power would (the page cache survives)."""
+        server = self.server
+        processes = [server.pid, *_children(server.pid)]
+        for process in processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        server.wait()
+        # Shared memory lives until the last backend is gone, and forbids a new start for so long.
+        wait_until(lambda: not any(map(_alive, processes)), 10, f"the processes of {self.name} to end")
+        server.destroy()
+        self._server = None
+
+    def promote(self, timeout_s: float = 60) -> None:
+        """Make a standby a primary, on a new timeline, and wait for it."""
+        self.sql(f"SELECT pg_promote(true, {int(timeout_s)})")
+
+    def close(self) -> None:
+        """End the server without ado and remove its directories."""
+        if self._server is not None:
+            with contextlib.suppress(TimedOutError, ProgramError):
+                self.stop("immediate", timeout_s=10)
+        if self._server is not None:
+            self.kill()
+        shutil.rmtree(self.data_directory, ignore_errors=True)
+        shutil.rmtree(self.socket_directory, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def log_tail(self) -> str:
+        """Return the last lines of the server's log, headed by its name."""
+        if self._server is not None:
+            return self._server.log_tail()
+        with contextlib.suppress(FileNotFoundError):
+            return "\n".join([f"--- {self.name} ---", *self.log_file.read_text().splitlines()[-25:]])
+        return f"--- {self.name}: no log ---"
+
+    # Talking to it.
+
+    def conninfo(self, **more: str) -> str:
+        """Return the libpq connection string for TCP, *more* parameters included."""
+        return conninfo(host="127.0.0.1", port=str(self.port), user=USER, **more)
+
+    def sql(self, query: str, *, timeout_s: float = 120) -> str:
+        """
+        Return what ``psql`` prints for *query*: unaligned, no headings.
+
+        :raises ProgramError: any error.
+        """
+        return self.installation.run("psql", *self._psql(), "-c", query, timeout_s=timeout_s).stdout.strip()
+
+    def try_sql(self, query: str) -> str | None:
+        """Return as `sql`, or ``None`` if the server does not answer or refuses."""
+        done = self.installation.run("psql", *self._psql(), "-c", query, check=False)
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    def session(self) -> PsqlSession:
+        """Return a connection that stays open, for questions many times a second."""
+        return PsqlSession(self)
+
+    def _psql(self) -> list[str]:
+        target = conninfo(host=str(self.socket_directory), port=str(self.port), user=USER, dbname="postgres")
+        return ["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-d", target]
+
+    def flush_lsn(self) -> LSN:
+        """Return up to where a primary has flushed WAL."""
+        return LSN.parse(self.sql("SELECT pg_current_wal_flush_lsn()"))
+
+    def received_lsn(self) -> LSN:
+        """Return up to where a standby has streamed and flushed WAL; 0 before, or while unreachable."""
+        return LSN.parse(self.try_sql("SELECT coalesce(pg_last_wal_receive_lsn(), '0/0')") or "0/0")
+
+    def replayed_lsn(self) -> LSN:
+        """Return up to where a standby has replayed WAL; 0 while it is unreachable."""
+        return LSN.parse(self.try_sql("SELECT coalesce(pg_last_wal_replay_lsn(), '0/0')") or "0/0")
+
+    def wait_for_replay(self, lsn: LSN, timeout_s: float = 60) -> None:
+        """Wait until a standby has replayed all WAL before *lsn*."""
+        what = f"{self.name} to replay up to {lsn}"
+        wait_until(
+            lambda: self.server.check_running() and self.replayed_lsn() >= lsn, timeout_s, what, logs=[self]
+        )
+
+    def base_backup(self, directory: Path, *arguments: str) -> Path:
+        """Take a plain base backup without any WAL (whoever uses it streams that); return *directory*."""
+        options = ["--pgdata", str(directory), "--wal-method=none", "--checkpoint=fast", "--no-sync"]
+        self.installation.run("pg_basebackup", *options, "--dbname", self.conninfo(), *arguments)
+        return directory
+
+
+#: The last line of postmaster.pid once there is something to wait for no longer.
+_UP: Final = frozenset({"ready", "standby"})
+
+
+class _Postmaster(ChildProcess):
+    stop_signal = signal.SIGINT
+    death_signal = signal.SIGQUIT  # at which it ends its backends too
+
+    def __init__(self, cluster: Cluster) -> None:
+        parameters = [f"--{name}={value}" for name, value in cluster.settings.items()]
+        super().__init__(
+            cluster.name,
+            [cluster.installation.program("postgres"), "-D", cluster.data_directory, *parameters],
+            cluster.log_file,
+            account=cluster.installation.account,
+        )
+
+
+def _children(process: int) -> list[int]:
+    path = Path(f"/proc/{process}/task/{process}/children")
+    return [int(child) for child in path.read_text().split()] if path.exists() else []
+
+
+def _alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+class PsqlSession(ChildProcess):
+    """A ``psql`` that stays connected and answers one query after the other, in about a millisecond."""
+
+    _END: Final = b"--- end of answer ---\n"
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(
+            f"psql to {cluster.name}",
+            [cluster.installation.program("psql"), *cluster._psql()],  # noqa: SLF001 (same file)
+            cluster.data_directory.with_name(f"{cluster.data_directory.name}.psql.log"),
+            account=cluster.installation.account,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def query(self, query: str, timeout_s: float = 30) -> str:
+        """
+        Return what psql prints for one query.
+
+        :raises ProgramError: the query fails or the server is gone; the session is over then.
+        """
+        stdin, stdout = self.popen.stdin, self.popen.stdout
+        assert stdin is not None
+        assert stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            stdin.write(query.encode() + b";\n\\echo " + self._END.strip().join([b"'", b"'"]) + b"\n")
+            stdin.flush()
+        answer = b""
+        deadline = time.monotonic() + timeout_s
+        while not answer.endswith(self._END):
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([stdout], [], [], left)[0]:
+                raise TimedOutError(f"{self.name}: no answer within {timeout_s:g} s to {query}")
+            piece = os.read(stdout.fileno(), 65536)
+            if not piece:
+                raise ProgramError(f"{self.name} ended at: {query}\n{self.log_tail()}")
+            answer += piece
+        return answer.removesuffix(self._END).decode().strip()
+
+    def lsn(self, query: str) -> LSN:
+        """Return one LSN; 0 for NULL."""
+        return LSN.parse(self.query(query) or "0/0")
+
+
+class PgReceiveWal(ChildProcess):
+    """A ``pg_receivewal`` that writes what *source* (a connection string) streams into *directory*."""
+
+    stop_signal = signal.SIGINT  # at which it ends the stream in order
+
+    def __init__(
+        self, installation: PostgresInstallation, directory: Path, source: str, *options: str
+    ) -> None:
+        directory.mkdir(exist_ok=True)
+        installation.account.own(directory)
+        super().__init__(
+            "pg_receivewal",
+            [
+                installation.program("pg_receivewal"),
+                *(f"--directory={directory}", f"--dbname={source}", "--no-password", "--verbose", *options),
+            ],
+            directory.with_name(f"{directory.name}.pg_receivewal.log"),
+            account=installation.account,
+        )
+
+
+class PgBench(ChildProcess):
+    """A ``pgbench`` that writes to *cluster* with its standard transactions, for an hour unless stopped."""
+
+    stop_signal = signal.SIGINT
+
+    def __init__(self, cluster: Cluster, *options: str) -> None:
+        super().__init__(
+            "pgbench",
+            [
+                cluster.installation.program("pgbench"),
+                *("--no-vacuum", "--time=3600", *options),
+                cluster.conninfo(dbname="postgres"),
+            ],
+            cluster.data_directory.with_name(f"{cluster.data_directory.name}.pgbench.log"),
+            account=cluster.installation.account,
+        )
+
+    @staticmethod
+    def initialise(cluster: Cluster, scale: int = 1) -> None:
+        """Create pgbench's tables."""
+        target = cluster.conninfo(dbname="postgres")
+        cluster.installation.run("pgbench", "--initialize", "--quiet", f"--scale={scale}", target)
+
+
+@contextlib.contextmanager
+def started(cluster: Cluster) -> Iterator[Cluster]:
+    """Give *cluster* running, and close it at the end."""
+    with cluster:
+        cluster.start()
+        yield cluster
