@@ -1,0 +1,13 @@
+"""
+Settings: the table of them, where their values come from, and one typed object made of both.
+
+The command line wins over the configuration file, the file over the default.
+Every value goes through this room as text and leaves it typed and checked, or
+as a `ConfigurationError` of one line that names the setting and its source.
+Nothing here opens anything but configuration files.
+"""
+
+from walsender.settings.loading import Option, Settings, options
+from walsender.settings.table import SETTINGS, Setting
+
+__all__ = ["SETTINGS", "Option", "Setting", "Settings", "options"]

@@ -1,0 +1,215 @@
+"""The settings of one start, collected from command line, configuration file and defaults."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+from walsender.settings.file import read_file
+from walsender.settings.table import SETTINGS, Setting
+from walsender.settings.values import Assignment, StringList, complaint, quoted_element
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_CONFIG_FILE: Final = "config_file"
+_BY_NAME: Final[Mapping[str, Setting]] = {setting.name: setting for setting in SETTINGS}
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """
+    One option of the command line; every one takes a value.
+
+    :ivar name: without dashes in front, ``wal-directory``.
+    :ivar short: one letter, or ``None``.
+    :ivar metavar: what stands for the value in the help.
+    :ivar description: one line.
+    :ivar repeatable: given again, it adds to what was given before; otherwise the last one wins.
+    """
+
+    name: str
+    short: str | None
+    metavar: str
+    description: str
+    repeatable: bool = False
+
+
+def options() -> Sequence[Option]:
+    """Return the options of the command line: ``--config-file``, then one for each setting."""
+    return (
+        Option(_CONFIG_FILE.replace("_", "-"), None, "FILE", "configuration file, as postgresql.conf"),
+        *(
+            Option(
+                setting.name.replace("_", "-"),
+                setting.short,
+                setting.metavar,
+                _help(setting),
+                repeatable=isinstance(setting.kind, StringList),
+            )
+            for setting in SETTINGS
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """
+    What was set for this start: checked, typed, and unchangeable.
+
+    Times are seconds, paths are absolute.  Two are equal if all values are,
+    wherever these come from.
+
+    :ivar wal_directory: where the WAL segments are.
+    :ivar listen: endpoint strings, at least one.
+    :ivar max_wal_senders: size of the slot table.
+    :ivar wal_sender_timeout: seconds; 0 is none.
+    :ivar wal_sender_shutdown_timeout: seconds a drain may wait; 0 is not at all.
+    :ivar wal_sender_delay: seconds between two looks at the directory.
+    :ivar authentication_timeout: seconds from connect to being let in.
+    :ivar state_directory: where slots and the lock file are.
+    :ivar fsync: flush WAL before sending it.
+    :ivar protocol_dialect: ``auto`` or ``8.5``.
+    :ivar sendfile: let the kernel move WAL where it can.
+    :ivar inotify: let the kernel tell of new WAL.
+    :ivar sources: for each setting where its value comes from, as messages name it: ``default``,
+        ``file "…" line 3``, ``command line option --listen``.
+    """
+
+    wal_directory: str
+    listen: tuple[str, ...]
+    max_wal_senders: int
+    wal_sender_timeout: float
+    wal_sender_shutdown_timeout: float
+    wal_sender_delay: float
+    authentication_timeout: float
+    state_directory: str
+    fsync: bool
+    protocol_dialect: str
+    sendfile: bool
+    inotify: bool
+    sources: Mapping[str, str] = field(compare=False)
+
+    @classmethod
+    def load(
+        cls,
+        command_line: Iterable[tuple[str, str]],
+        config_file: str | None = None,
+        assignments: Iterable[str] = (),
+    ) -> Settings:
+        """
+        Return the settings that these sources make together.
+
+        As in PostgreSQL a wrong value is refused even if a better source
+        overrides it; only inside a file it is forgotten when the name comes again.
+
+        :param command_line: pairs of option (``wal-directory`` or ``wal_directory``) and value in
+            the order given.  ``config-file`` may be among them.  A relative path is relative to
+            the working directory; one in a file, to that file's directory.
+        :param config_file: the configuration file, if there is one.
+        :param assignments: the arguments of ``-c``, ``name=value``; they count as given after
+            *command_line*.
+        :raises ConfigurationError: the first thing wrong, in one line that says where.
+        """
+        here = str(Path.cwd())
+        values: dict[str, object] = {}
+        sources: dict[str, str] = {}
+
+        def assign(given: Iterable[Assignment]) -> None:
+            for one in given:
+                setting = _setting(one)
+                values[setting.name] = setting.kind.parse(one)
+                sources[setting.name] = one.source
+
+        options_given: list[tuple[str, str]] = []
+        for option, text in command_line:
+            if _canonical(option) == _CONFIG_FILE:
+                config_file = text
+            else:
+                options_given.append((option, text))
+        if config_file is not None:
+            source = "command line option --config-file"
+            if not config_file or "\0" in config_file:
+                raise complaint(f'empty configuration file name: "{config_file}"', source)
+            in_file = read_file(str(Path(here, config_file)), source)
+            assign({_setting(one).name: one for one in in_file}.values())
+        assign(_from_options(options_given, here))
+        assign(_from_assignments(assignments, here))
+        for setting in SETTINGS:
+            if setting.name not in values:
+                values[setting.name] = _default(setting, values, here)
+                sources[setting.name] = "default"
+        fields: dict[str, Any] = {**values, "sources": MappingProxyType(sources)}
+        return cls(**fields)
+
+    def changed(self, other: Settings) -> tuple[str, ...]:
+        """Return the names of the settings that have another value in *other*, in the table's order."""
+        return tuple(
+            setting.name
+            for setting in SETTINGS
+            if getattr(self, setting.name) != getattr(other, setting.name)
+        )
+
+
+def _help(setting: Setting) -> str:
+    default = setting.default or setting.derived_default
+    return f"{setting.description} [default: {default}]" if default else setting.description
+
+
+def _canonical(name: str) -> str:
+    return name.replace("-", "_").lower()
+
+
+def _setting(given: Assignment) -> Setting:
+    """Return the row of the table that *given* means."""
+    setting = _BY_NAME.get(given.name.lower())
+    if setting is None:
+        near = difflib.get_close_matches(given.name.lower(), _BY_NAME, 1)
+        raise complaint(
+            f'unrecognized configuration parameter "{given.name}"',
+            given.source,
+            f'Perhaps you meant "{near[0]}".' if near else None,
+        )
+    return setting
+
+
+def _from_options(pairs: Iterable[tuple[str, str]], directory: str) -> Iterable[Assignment]:
+    """Return what the options assign; the values of a repeated one make up one list."""
+    lists: dict[str, Assignment] = {}
+    for option, text in pairs:
+        name = _canonical(option)
+        given = Assignment(name, text, f"command line option --{name.replace('_', '-')}", directory)
+        if isinstance(_setting(given).kind, StringList):
+            element = quoted_element(text)
+            before = lists.get(name)
+            lists[name] = Assignment(
+                name, f"{before.text},{element}" if before else element, given.source, directory
+            )
+        else:
+            yield given
+    yield from lists.values()
+
+
+def _from_assignments(assignments: Iterable[str], directory: str) -> Iterable[Assignment]:
+    for argument in assignments:
+        name, equals, text = argument.partition("=")
+        if not equals:
+            raise complaint(f"-c {argument} requires a value", None)
+        yield Assignment(_canonical(name), text, f"command line option -c {_canonical(name)}", directory)
+
+
+def _default(setting: Setting, values: Mapping[str, object], directory: str) -> object:
+    if setting.derive is not None:
+        return setting.derive(values)
+    if setting.default is None:
+        option = f"--{setting.name.replace('_', '-')}"
+        short = f" (-{setting.short})" if setting.short else ""
+        raise complaint(
+            f'parameter "{setting.name}" is not set',
+            None,
+            f"Give {option}{short} on the command line or {setting.name} in the configuration file.",
+        )
+    return setting.kind.parse(Assignment(setting.name, setting.default, "default", directory))

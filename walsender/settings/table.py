@@ -1,0 +1,160 @@
+"""
+The settings as data: a new one is a row here and a field of `Settings`.
+
+Defaults are written as a configuration file would write them and go through
+the same parser.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from walsender.settings.values import (
+    MAX_INTEGER,
+    AbsolutePath,
+    Boolean,
+    Duration,
+    Enumeration,
+    Integer,
+    Kind,
+    StringList,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """
+    One setting.
+
+    :ivar name: PostgreSQL's name where it has the setting.
+    :ivar kind: what values it may have.
+    :ivar metavar: what stands for the value in the help.
+    :ivar description: one line for the help and for the sample file.
+    :ivar default: as the configuration file would say it; ``None`` when *derive* computes it
+        or, without that, when a value must be given.
+    :ivar derive: gives the default from the values of the settings above this one.
+    :ivar derived_default: what *derive* does, in words.
+    :ivar short: a letter for the command line.
+    :ivar restart_required: a change takes effect at the next start only; otherwise when the
+        configuration is read again.
+    """
+
+    name: str
+    kind: Kind
+    metavar: str
+    description: str
+    default: str | None = None
+    derive: Callable[[Mapping[str, Any]], object] | None = None
+    derived_default: str = ""
+    short: str | None = None
+    restart_required: bool = False
+
+
+def _shutdown_timeout(values: Mapping[str, Any]) -> object:
+    return values["wal_sender_timeout"] or 60.0
+
+
+def _state_directory(values: Mapping[str, Any]) -> object:
+    return str(Path(values["wal_directory"], "walsender_state"))
+
+
+SETTINGS: Final = (
+    Setting(
+        "wal_directory",
+        AbsolutePath(),
+        "DIR",
+        "directory of the WAL segments to serve; required",
+        short="D",
+        restart_required=True,
+    ),
+    Setting(
+        "listen",
+        StringList(),
+        "ENDPOINT",
+        "where to listen: Twisted endpoint strings (tcp:, tcp6:, unix:, systemd:)",
+        "tcp:5433:interface=127.0.0.1",
+        short="l",
+        restart_required=True,
+    ),
+    Setting(
+        "max_wal_senders",
+        Integer(0, 262143),
+        "NUMBER",
+        "how many clients may be connected at once",
+        "100",
+        restart_required=True,
+    ),
+    Setting(
+        "wal_sender_timeout",
+        Duration(0, MAX_INTEGER),
+        "TIME",
+        "end a connection whose client has been silent for this long; 0 disables",
+        "60s",
+    ),
+    Setting(
+        "wal_sender_shutdown_timeout",
+        Duration(0, MAX_INTEGER),
+        "TIME",
+        "how long a drain may wait for the standbys; 0: not at all",
+        derive=_shutdown_timeout,
+        derived_default="wal_sender_timeout, or 60s if that is 0",
+    ),
+    Setting(
+        "wal_sender_delay",
+        Duration(1, 10_000),
+        "TIME",
+        "at the latest after this time new WAL in the directory is noticed",
+        "200ms",
+    ),
+    Setting(
+        "authentication_timeout",
+        Duration(1, 600, "s"),
+        "TIME",
+        "end a connection that is not let in after this time",
+        "60s",
+    ),
+    Setting(
+        "state_directory",
+        AbsolutePath(),
+        "DIR",
+        "directory for what must survive a restart; created when needed",
+        derive=_state_directory,
+        derived_default="WAL_DIRECTORY/walsender_state",
+        restart_required=True,
+    ),
+    Setting(
+        "fsync",
+        Boolean(),
+        "on|off",
+        "flush WAL to disk before it is sent; off: trust whoever writes the directory",
+        "on",
+    ),
+    Setting(
+        "protocol_dialect",
+        Enumeration(("auto", "8.5")),
+        "DIALECT",
+        "auto: as the version of the WAL; 8.5: as the first walsender of all",
+        "auto",
+        restart_required=True,
+    ),
+    Setting(
+        "sendfile",
+        Boolean(),
+        "on|off",
+        "move WAL from file to socket in the kernel where the connection permits it",
+        "on",
+    ),
+    Setting(
+        "inotify",
+        Boolean(),
+        "on|off",
+        "notice new WAL through inotify; off where it misleads (some network file systems)",
+        "on",
+        restart_required=True,
+    ),
+)
