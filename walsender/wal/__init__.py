@@ -1,0 +1,1 @@
+"""WAL at rest: segments, pages, records, histories, and where valid WAL ends."""

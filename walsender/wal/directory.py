@@ -1,0 +1,330 @@
+"""
+A WAL directory as a whole: which timeline has which segments, as one listing saw them.
+
+`WalDirectory` is immutable; whoever watches a directory scans again and compares.  A scan
+lists names once and opens only the first and last segment of each run: it costs a
+fraction of a second for an archive of 100,000 segments.
+"""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from walsender.errors import DataCorrupted, WalFileError, file_error
+
+from .history import TimelineHistory
+from .segment import (
+    PARTIAL,
+    FileKind,
+    WalIdentity,
+    history_name,
+    parse_file_name,
+    read_identity,
+    segment_name,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from .files import FileOperations
+    from .segment import WalFileName
+
+MAX_HISTORY_SIZE: Final = 1 << 20
+"""Most bytes of a history file that are read: room for some ten thousand promotions."""
+
+
+@dataclass(frozen=True)
+class WalDirectory:
+    """
+    One listing of a directory of WAL.
+
+    :ivar path: the directory, as given.
+    :ivar identity: whose WAL it is; ``None`` as long as no file in it is a WAL segment, and
+        then there are no ranges either.
+    :ivar ranges: per timeline, runs of segment numbers without a gap, ascending; complete and
+        partial segments alike, whatever is in them.
+    :ivar partials: per timeline, the numbers of which there is a ``.partial``.
+    :ivar histories: the histories whose files are complete.
+    :ivar compressed: names of compressed segments, which are not served.
+    :ivar unusable: names that were looked into and are not what they promise, with the reason.
+    """
+
+    path: str
+    identity: WalIdentity | None = None
+    ranges: Mapping[int, tuple[range, ...]] = field(default_factory=dict)
+    partials: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    histories: Mapping[int, TimelineHistory] = field(default_factory=dict)
+    compressed: tuple[str, ...] = ()
+    unusable: Mapping[str, WalFileError] = field(default_factory=dict)
+    _history_contents: Mapping[int, bytes] = field(default_factory=dict, repr=False)
+    _only_partial: Mapping[int, frozenset[int]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def scan(cls, files: FileOperations, path: str) -> WalDirectory:
+        """
+        List the directory at *path* and return what is there.
+
+        A file that is not what its name says, is still being copied in or has just vanished is
+        noted in `unusable`, no more.
+
+        :raises WalFileError: the directory cannot be listed.
+        :raises DataCorrupted: it holds WAL of two clusters, which nobody can have meant.
+        """
+        try:
+            names = files.list_directory(path)
+        except OSError as error:
+            raise file_error(f'could not open directory "{path}"', error) from error
+        return _Scan(files, path).run(names)
+
+    @property
+    def timelines(self) -> tuple[int, ...]:
+        """The timelines that have segments here, ascending."""
+        return tuple(sorted(self.ranges))
+
+    @property
+    def current_timeline(self) -> int | None:
+        """
+        The timeline that is being written, as far as the names can tell; ``None`` without WAL.
+
+        The highest that has a complete history (timeline 1 needs none) and a segment.  If there is
+        none, the highest that has a segment.
+        """
+        return next(iter(self.candidate_timelines), None)
+
+    @property
+    def candidate_timelines(self) -> tuple[int, ...]:
+        """The timelines that could be the current one, the best first."""
+        complete = [timeline for timeline in self.ranges if timeline == 1 or timeline in self.histories]
+        return tuple(sorted(complete or list(self.ranges)[-1:], reverse=True))
+
+    def history(self, timeline: int) -> TimelineHistory:
+        """
+        Return a timeline's history; without its file it has no ancestors.
+
+        Source: PostgreSQL, src/backend/access/transam/timeline.c, readTimeLineHistory.
+        """
+        return self.histories.get(timeline) or TimelineHistory(timeline)
+
+    def history_content(self, timeline: int) -> bytes | None:
+        """Return a history file byte for byte, or ``None`` if there is no complete one."""
+        return self._history_contents.get(timeline)
+
+    def gaps(self, timeline: int) -> tuple[range, ...]:
+        """Return the segment numbers missing between the runs of a timeline's own segments."""
+        runs = self.ranges.get(timeline, ())
+        return tuple(range(a.stop, b.start) for a, b in itertools.pairwise(runs))
+
+    def run_of(self, timeline: int, number: int) -> range | None:
+        """Return the run of *timeline*'s own segments that has segment *number*."""
+        runs = self.ranges.get(timeline, ())
+        place = bisect.bisect_right(runs, number, key=lambda run: run.start) - 1
+        return runs[place] if place >= 0 and number in runs[place] else None
+
+    def file_for(self, timeline: int, number: int) -> str | None:
+        """Return the name of a timeline's own segment, complete rather than ``.partial``."""
+        if self.identity is None or self.run_of(timeline, number) is None:
+            return None
+        name = segment_name(timeline, number, self.identity.geometry)
+        return name + PARTIAL if number in self._only_partial.get(timeline, ()) else name
+
+    def timeline_on_line(self, timeline: int, number: int) -> int:
+        """
+        Return whose file holds segment *number* of the WAL that leads to *timeline*.
+
+        A segment in which timelines change is held by the latest of them: a new timeline starts with a copy.
+        """
+        assert self.identity is not None  # there is no number without a geometry
+        geometry = self.identity.geometry
+        holder = timeline
+        for entry in reversed(self.history(timeline).entries):
+            if number >= geometry.segment_number(geometry.position(entry.switchpoint)):
+                break
+            holder = entry.timeline
+        return holder
+
+    def file_for_reading(self, timeline: int, number: int) -> str | None:
+        """
+        Return the name of the file from which segment *number* is read for a client on *timeline*.
+
+        The segment in which *timeline* ends (in the current timeline's history) is read from a descendant's
+        file, where it is complete in any case, and only then from its own.  Before *timeline*'s first
+        segment, its ancestors' files serve.
+
+        Source: PostgreSQL, src/backend/replication/walsender.c, WalSndSegmentOpen.
+        """
+        if self.identity is None:
+            return None
+        for descendant in self._descendants_from(timeline, number):
+            if name := self.file_for(descendant, number):
+                return name
+        return self.file_for(self.timeline_on_line(timeline, number), number)
+
+    def _descendants_from(self, timeline: int, number: int) -> Iterable[int]:
+        """Yield the timelines that begin in segment *number*, where *timeline* ends, nearest first."""
+        assert self.identity is not None
+        geometry = self.identity.geometry
+        history = self.history(self.current_timeline or 0)
+        while (end := history.switchpoint(timeline)) is not None:
+            switchpoint, timeline = end
+            if geometry.segment_number(geometry.position(switchpoint)) != number:
+                break
+            yield timeline
+
+
+class _Scan:
+    """One scan of a directory, while it runs."""
+
+    def __init__(self, files: FileOperations, path: str) -> None:
+        self._files = files
+        self._path = path
+        self._unusable: dict[str, WalFileError] = {}
+        self._identity: WalIdentity | None = None
+        self._identified_by = ""
+
+    def run(self, names: list[str]) -> WalDirectory:
+        """Return the directory that has these names."""
+        complete: list[WalFileName] = []
+        partial: list[WalFileName] = []
+        compressed: list[str] = []
+        histories: list[int] = []
+        for name in names:
+            parsed = parse_file_name(name)
+            kind = parsed.kind
+            if kind is FileKind.SEGMENT:
+                complete.append(parsed)
+            elif kind is FileKind.PARTIAL:
+                partial.append(parsed)
+            elif kind is FileKind.HISTORY:
+                histories.append(parsed.timeline)
+            elif kind in {FileKind.COMPRESSED, FileKind.COMPRESSED_PARTIAL}:
+                compressed.append(name)
+        self._identify(complete, partial)
+        if self._identity is None:
+            return WalDirectory(self._path, compressed=tuple(sorted(compressed)), unusable=self._unusable)
+        complete_numbers, partials = self._numbers(complete), self._numbers(partial)
+        ranges = {
+            timeline: _runs(complete_numbers.get(timeline, set()) | partials.get(timeline, set()))
+            for timeline in sorted(complete_numbers.keys() | partials.keys())
+        }
+        only_partial = {
+            timeline: frozenset(numbers - complete_numbers.get(timeline, set()))
+            for timeline, numbers in partials.items()
+        }
+        for timeline, runs in ranges.items():
+            for run in runs:
+                self._check_ends(timeline, run, only_partial.get(timeline, frozenset()))
+        contents, parsed_histories = self._read_histories(sorted(histories))
+        return WalDirectory(
+            path=self._path,
+            identity=self._identity,
+            ranges=ranges,
+            partials={timeline: frozenset(numbers) for timeline, numbers in partials.items()},
+            histories=parsed_histories,
+            compressed=tuple(sorted(compressed)),
+            unusable=self._unusable,
+            _history_contents=contents,
+            _only_partial=only_partial,
+        )
+
+    def _identify(self, complete: list[WalFileName], partial: list[WalFileName]) -> None:
+        """Take the identity of the first file that has one: without it, no name has a number."""
+        for names, suffix in ((complete, ""), (partial, PARTIAL)):
+            for name in names:
+                text = f"{name.timeline:08X}{name.log_id:08X}{name.segment:08X}{suffix}"
+                if self._read(text) is not None:
+                    return
+
+    def _read(self, name: str) -> WalIdentity | None:
+        """Return the identity that a file states, compared with the others', or ``None`` if it has none."""
+        if name == self._identified_by:
+            return self._identity
+        if name in self._unusable:
+            return None
+        try:
+            found = read_identity(self._files, f"{self._path}/{name}")
+        except WalFileError as error:
+            self._unusable[name] = error
+            return None
+        if self._identity is None:
+            self._identity, self._identified_by = found, name
+        elif found != self._identity:
+            raise DataCorrupted(
+                f'directory "{self._path}" holds WAL of two clusters: "{self._identified_by}" is from'
+                f' {_describe(self._identity)}, "{name}" is from {_describe(found)}'
+            )
+        return found
+
+    def _numbers(self, names: list[WalFileName]) -> dict[int, set[int]]:
+        """Return the segment numbers per timeline; names impossible in this geometry are left out."""
+        assert self._identity is not None  # run() asks only then
+        per_log_file = self._identity.geometry.segments_per_log_file
+        numbers: defaultdict[int, set[int]] = defaultdict(set)
+        for name in names:
+            if name.segment < per_log_file:
+                numbers[name.timeline].add(name.log_id * per_log_file + name.segment)
+        return dict(numbers)
+
+    def _check_ends(self, timeline: int, run: range, only_partial: frozenset[int]) -> None:
+        """Compare the first and the last segment of a run that state an identity with the others."""
+        assert self._identity is not None
+        for numbers in (run, reversed(run)):
+            for number in numbers:
+                name = segment_name(timeline, number, self._identity.geometry)
+                if self._read(name + PARTIAL if number in only_partial else name) is not None:
+                    break
+
+    def _read_histories(self, timelines: list[int]) -> tuple[dict[int, bytes], dict[int, TimelineHistory]]:
+        """Return the complete history files, raw and parsed."""
+        assert self._identity is not None
+        contents: dict[int, bytes] = {}
+        parsed: dict[int, TimelineHistory] = {}
+        for timeline in timelines:
+            name = history_name(timeline)
+            try:
+                content = self._read_history(name)
+                parsed[timeline] = TimelineHistory.parse(timeline, content, self._identity.geometry)
+                contents[timeline] = content
+            except WalFileError as error:
+                self._unusable[name] = error
+        return contents, parsed
+
+    def _read_history(self, name: str) -> bytes:
+        """Return a history file's content."""
+        try:
+            descriptor = self._files.open(f"{self._path}/{name}")
+            try:
+                content = self._files.read(descriptor, MAX_HISTORY_SIZE + 1, 0)
+            finally:
+                self._files.close(descriptor)
+        except OSError as error:
+            raise file_error(f'could not read file "pg_wal/{name}"', error) from error
+        if len(content) > MAX_HISTORY_SIZE:
+            raise DataCorrupted(f'invalid data in history file "pg_wal/{name}"', hint="The file is too long.")
+        return content
+
+
+def _runs(numbers: set[int]) -> tuple[range, ...]:
+    """Return the runs without gaps that *numbers* form, ascending."""
+    runs: list[range] = []
+    start = stop = -1
+    for number in sorted(numbers):
+        if number != stop:
+            if stop >= 0:
+                runs.append(range(start, stop))
+            start = number
+        stop = number + 1
+    if stop >= 0:
+        runs.append(range(start, stop))
+    return tuple(runs)
+
+
+def _describe(identity: WalIdentity) -> str:
+    """Return what tells one cluster's WAL from another's, for a message."""
+    return (
+        f"system identifier {identity.system_identifier} (PostgreSQL {identity.format.name},"
+        f" segments of {identity.geometry.segment_size >> 20} MB)"
+    )

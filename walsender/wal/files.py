@@ -1,0 +1,122 @@
+"""
+The file operations that this program performs on WAL, as a parameter.
+
+Whoever reads WAL is handed a `FileOperations`, so that the same code runs on a
+real disk and on a simulated one.  Failures are `OSError`, as the operating system
+gives them; the rooms that know what a file means turn them into typed errors.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final, Protocol
+
+Identity = tuple[int, int]
+"""Device and inode: tells whether two names, or a name and a descriptor, are one file."""
+
+
+class FileOperations(Protocol):
+    """What can be asked of a disk.  Every method may raise `OSError`."""
+
+    def list_directory(self, path: str) -> list[str]:
+        """Return the names in a directory, in no order."""
+        ...
+
+    def open(self, path: str) -> int:
+        """Return a read-only descriptor; whoever called closes it."""
+        ...
+
+    def read(self, descriptor: int, length: int, offset: int) -> bytes:
+        """Return up to *length* bytes from *offset*; fewer only at the end of the file."""
+        ...
+
+    def size(self, descriptor: int) -> int:
+        """Return the file's size in bytes, now."""
+        ...
+
+    def identity(self, descriptor: int) -> Identity:
+        """Return which file a descriptor is open on."""
+        ...
+
+    def path_identity(self, path: str) -> Identity:
+        """Return which file a path leads to, now."""
+        ...
+
+    def sync(self, descriptor: int) -> None:
+        """Make the file's content durable, whoever wrote it."""
+        ...
+
+    def sync_directory(self, path: str) -> None:
+        """Make the names in a directory durable."""
+        ...
+
+    def close(self, descriptor: int) -> None:
+        """Close a descriptor from `open`."""
+        ...
+
+
+class RealFiles:
+    """`FileOperations` of the operating system."""
+
+    def list_directory(self, path: str) -> list[str]:
+        """Return the names in a directory, in no order."""
+        return os.listdir(path)  # noqa: PTH208 -- names are wanted, 100,000 Path objects are not
+
+    def open(self, path: str) -> int:
+        """
+        Return a read-only descriptor; whoever called closes it.
+
+        A pipe that is named like a segment must not hold us up: O_NONBLOCK means
+        nothing for ordinary files, and opening a pipe returns at once with it.
+        """
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def read(self, descriptor: int, length: int, offset: int) -> bytes:
+        """Return up to *length* bytes from *offset*; fewer only at the end of the file."""
+        data = os.pread(descriptor, length, offset)
+        if len(data) == length or not data:
+            return data
+        pieces = [data]
+        while data and (missing := length - sum(map(len, pieces))):
+            data = os.pread(descriptor, missing, offset + length - missing)
+            pieces.append(data)
+        return b"".join(pieces)
+
+    def size(self, descriptor: int) -> int:
+        """Return the file's size in bytes, now."""
+        return os.fstat(descriptor).st_size
+
+    def identity(self, descriptor: int) -> Identity:
+        """Return which file a descriptor is open on."""
+        status = os.fstat(descriptor)
+        return status.st_dev, status.st_ino
+
+    def path_identity(self, path: str) -> Identity:
+        """Return which file a path leads to, now."""
+        status = Path(path).stat()
+        return status.st_dev, status.st_ino
+
+    def sync(self, descriptor: int) -> None:
+        """
+        Make the file's content durable, whoever wrote it.
+
+        On Linux a read-only descriptor suffices, and one that was opened after a failed
+        write-back still learns of the failure if nobody else has.
+        """
+        os.fsync(descriptor)
+
+    def sync_directory(self, path: str) -> None:
+        """Make the names in a directory durable."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        """Close a descriptor from `open`."""
+        os.close(descriptor)
+
+
+REAL_FILES: Final = RealFiles()
