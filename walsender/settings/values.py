@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_INTEGER: Final = 2**31 - 1
-_HUGE: Final = 1e15  # far out of any range, and still far from where rounding overflows
+_HUGE: Final = 1e15  # far out of any range, and still far from where a product overflows
 
 TIME_UNITS: Final[Mapping[str, int]] = {
     "us": 1,
@@ -159,7 +159,7 @@ class Integer:
         number, rest = _leading_number(given)
         if rest:
             number = self._in_base_unit(number, rest, given)
-        if abs(number) > _HUGE or not -MAX_INTEGER - 1 <= (count := round(number)) <= MAX_INTEGER:
+        if not -MAX_INTEGER - 1 <= (count := round(number)) <= MAX_INTEGER:
             raise given.invalid("Value exceeds integer range.")
         if not self.minimum <= count <= self.maximum:
             suffix = f" {self.unit}" if self.unit else ""
