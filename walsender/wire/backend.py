@@ -1,0 +1,463 @@
+"""
+The messages that a walsender sends, each with its wire layout; decoded, for clients.
+
+CopyData with WAL in it is not built here: on the streaming path one
+header is packed per message and the WAL follows it untouched.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final, Self, TypeAlias
+
+from walsender.errors import InvalidMessage, WalsenderError
+from walsender.wire.body import (
+    MAX_NAME_BYTES,
+    BodyReader,
+    cut_name,
+    decode_text,
+    encode_string,
+    encode_text,
+)
+from walsender.wire.frontend import CopyData, CopyDone, frame
+
+__all__ = [
+    "AUTHENTICATION_OK",
+    "AuthenticationRequest",
+    "BackendKeyData",
+    "BackendMessage",
+    "CommandComplete",
+    "CopyBothResponse",
+    "CopyData",
+    "CopyDone",
+    "CopyOutResponse",
+    "DataRow",
+    "ErrorResponse",
+    "Field",
+    "NegotiateProtocolVersion",
+    "NoticeResponse",
+    "ParameterStatus",
+    "ReadyForQuery",
+    "RowDescription",
+    "decode_backend",
+    "old_format_error",
+    "truncation_notice",
+]
+
+_COUNT: Final = struct.Struct("!h")
+_INT32: Final = struct.Struct("!i")
+_FIELD: Final = struct.Struct("!IhIhih")
+_COPY_FORMAT: Final = struct.Struct("!Bh")
+_VERSION_AND_COUNT: Final = struct.Struct("!HHi")
+
+
+@dataclass(frozen=True, slots=True)
+class AuthenticationRequest:
+    """
+    ``R``, Int32 code, data: the client must answer (or, code 0, need not).
+
+    :ivar code: 0 OK, 3 cleartext password, 5 MD5, 10 to 12 SASL.
+    """
+
+    type_byte: ClassVar[int] = ord("R")
+    code: int
+    data: bytes = b""
+
+    def encode(self) -> bytes:
+        """Return the message's bytes."""
+        return frame(self.type_byte, _INT32.pack(self.code) + self.data)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Return the message with this body."""
+        reader = BodyReader(body)
+        return cls(reader.int32(), reader.rest())
+
+
+AUTHENTICATION_OK: Final = AuthenticationRequest(0)
+"""``R``, Int32 0: the client is in."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterStatus:
+    """``S``, String name, String value: a setting that the client may want to know."""
+
+    type_byte: ClassVar[int] = ord("S")
+    name: str
+    value: str
+
+    def encode(self) -> bytes:
+        """Return the message's bytes."""
+        return frame(self.type_byte, encode_string(self.name) + encode_string(self.value))
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Return the message with this body."""
+        reader = BodyReader(body)
+        message = cls(decode_text(reader.string()), decode_text(reader.string()))
+        reader.end()
+        return message
+
+
+@dataclass(frozen=True, slots=True)
+class BackendKeyData:
+    """
+    ``K``, Int32 process id, key: what a CancelRequest must name.
+
+    :ivar key: 4 bytes in protocol 3.0; 4 to 256, by custom 32, in 3.2.
+    """
+
+    type_byte: ClassVar[int] = ord("K")
+    process_id: int
+    key: bytes
+
+    def encode(self) -> bytes:
+        """Return the message's bytes."""
+        return frame(self.type_byte, _INT32.pack(self.process_id) + self.key)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Return the message with this body."""
+        reader = BodyReader(body)
+        return cls(reader.int32(), reader.rest())
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyForQuery:
+    """``Z``, Byte1: the next command may come; *status* is always ``I`` in a walsender."""
+
+    type_byte: ClassVar[int] = ord("Z")
+    status: bytes = b"I"
+
+    def encode(self) -> bytes:
+        """Return the message's bytes."""
+        return frame(self.type_byte, self.status)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Return the message with this body."""
+        reader = BodyReader(body)
+        message = cls(reader.octets(1))
+        reader.end()
+        return message
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """
+    One column of a RowDescription.
+
+    :ivar type_oid: 25 text, 23 int4, 20 int8, 17 bytea.
+    :ivar type_length: bytes; -1 for what varies.
+    :ivar type_modifier: -1; 0 where old servers wrote the message by hand.
+    """
+
+    name: str
+    type_oid: int
+    type_length: int
+    type_modifier: int = -1
+    table_oid: int = 0
+    attribute: int = 0
+    format: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RowDescription:
+    """
+    ``T``, Int16 count, fields: the columns of the rows that follow.
+
+    Each field: String name, Int32 table, Int16 attribute, Int32 type, Int16 type
+    length, Int32 type modifier, Int16 format.
+    """
+
+    type_byte: ClassVar[int] = ord("T")
+    fields: tuple[Field, ...]
+
+    def encode(self) -> bytes:
+        """Return the message's bytes."""
+        parts = [_COUNT.pack(len(self.fields))]
+        for field in self.fields:
+            parts += (
+                encode_string(field.name),
+                _FIELD.pack(
+                    field.table_oid,
+                    field.attribute,
+                    field.type_oid,
+                    field.type_length,
+                    field.type_modifier,
+                    field.format,
+                ),
+            )
+        return frame(self.type_byte, b"".join(parts))
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Return the message with this body."""
+        reader = BodyReader(body)
+        fields = []
+        for _ in range(reader.int16()):
+            name = decode_text(reader.string())
+            table, attribute, type_oid, length, modifier, form = _FIELD.unpack(reader.octets(_FIELD.size))
+            fields.append(Field(name, type_oid, length, modifier, table, attribute, form))
+        reader.end()
+        return cls(tuple(fields))
+
+
+@dataclass(frozen=True, slots=True)
+class DataRow:
+    """``D``, Int16 count, values: each Int32 length and bytes, or length -1 for NULL (``None``)."""
+
+    type_byte: ClassVar[int] = ord("D")
+    values: tuple[bytes | None, ...]
+
+    def encode(self) -> bytes:
+        """Return the message's bytes."""
+        parts = [_COUNT.pack(len(self.values))]
+        for value in self.values:
+            parts += (_INT32.pack(-1),) if value is None else (_INT32.pack(len(value)), value)
+        return frame(self.type_byte, b"".join(parts))
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Return the message with this body."""
+        reader = BodyReader(body)
+        values = []
+        for _ in range(reader.int16()):
+            length = reader.int32()
+            values.append(None if length == -1 else reader.octets(length))
+        reader.end()
+        return cls(tuple(values))
+
+
+@dataclass(frozen=True, slots=True)
+class CommandComplete:
+    """``C``, String: a command has ended well."""
+
+    type_byte: ClassVar[int] = ord("C")
+    tag: str
+
+    def encode(self) -> bytes:
+        """Return the message's bytes."""
+        return frame(self.type_byte, encode_string(self.tag))
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Return the message with this body."""
+        reader = BodyReader(body)
+        message = cls(decode_text(reader.string()))
+        reader.end()
+        return message
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    """
+    Fields, each Byte1 code and String, then a NUL; in the order in which PostgreSQL sends them.
+
+    :ivar others: further fields, code and text, sent last (position, routine and so on).
+    """
+
+    type_byte: ClassVar[int]
+    severity: str
+    sqlstate: str
+    message: str
+    detail: str | None = None
+    hint: str | None = None
+    others: tuple[tuple[str, str], ...] = ()
+
+    def encode(self, *, unlocalized_severity: bool = True) -> bytes:
+        """
+        Return the message's bytes.
+
+        Never fails for what a text contains, since it is how failures are told: a
+        text ends before its first NUL, as it would in C (and does in PostgreSQL's
+        ``invalid standby message type "`` for the byte 0).
+
+        :param unlocalized_severity: send the severity as ``V`` too, as 9.6 and later do.
+        """
+        fields = [("S", self.severity), ("C", self.sqlstate), ("M", self.message)]
+        if unlocalized_severity:
+            fields.insert(1, ("V", self.severity))
+        if self.detail is not None:
+            fields.append(("D", self.detail))
+        if self.hint is not None:
+            fields.append(("H", self.hint))
+        fields += self.others
+        body = b"".join(encode_text(code + text).partition(b"\0")[0] + b"\0" for code, text in fields)
+        return frame(self.type_byte, body + b"\0")
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Return the message with this body; missing fields are empty."""
+        reader = BodyReader(body)
+        known: dict[str, str] = {}
+        others = []
+        while field := reader.string():
+            code, text = decode_text(field[:1]), decode_text(field[1:])
+            if code in {"S", "V", "C", "M", "D", "H"} and code not in known:
+                known[code] = text
+            else:
+                others.append((code, text))
+        reader.end()
+        return cls(
+            known.get("V", known.get("S", "")),
+            known.get("C", ""),
+            known.get("M", ""),
+            known.get("D"),
+            known.get("H"),
+            tuple(others),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorResponse(_Report):
+    """``E``: a command or the connection has failed."""
+
+    type_byte: ClassVar[int] = ord("E")
+
+    @classmethod
+    def from_error(cls, error: WalsenderError, *, severity: str | None = None) -> Self:
+        """
+        Return what the client is told about *error*.
+
+        :param severity: instead of the error's own: a dialect or a phase in which no
+            error is recoverable makes each FATAL.
+        """
+        return cls(severity or error.severity, error.sqlstate, error.message, error.detail, error.hint)
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeResponse(_Report):
+    """``N``: something that the client may show and need not act on."""
+
+    type_byte: ClassVar[int] = ord("N")
+
+
+def truncation_notice(name: str) -> NoticeResponse | None:
+    """Return what PostgreSQL says when it cuts *name* to 63 bytes; ``None`` if it need not."""
+    if len(encode_text(name)) <= MAX_NAME_BYTES:
+        return None
+    return NoticeResponse("NOTICE", "42622", f'identifier "{name}" will be truncated to "{cut_name(name)}"')
+
+
+@dataclass(frozen=True, slots=True)
+class _CopyResponse:
+    """Int8 format, Int16 count of columns, Int16 format of each; WAL is sent as 0 with no columns."""
+
+    type_byte: ClassVar[int]
+    format: int = 0
+    column_formats: tuple[int, ...] = ()
+
+    def encode(self) -> bytes:
+        """Return the message's bytes."""
+        columns = b"".join(_COUNT.pack(column) for column in self.column_formats)
+        return frame(self.type_byte, _COPY_FORMAT.pack(self.format, len(self.column_formats)) + columns)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Return the message with this body."""
+        reader = BodyReader(body)
+        form = reader.byte()
+        columns = tuple(reader.int16() for _ in range(reader.int16()))
+        reader.end()
+        return cls(form, columns)
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOutResponse(_CopyResponse):
+    """``H``: CopyData from us follows (the first walsender; base backups)."""
+
+    type_byte: ClassVar[int] = ord("H")
+
+
+@dataclass(frozen=True, slots=True)
+class CopyBothResponse(_CopyResponse):
+    """``W``: CopyData of both sides follows."""
+
+    type_byte: ClassVar[int] = ord("W")
+
+
+@dataclass(frozen=True, slots=True)
+class NegotiateProtocolVersion:
+    """
+    ``v``, Int32 version word, Int32 count, Strings: what of the start-up packet is not served.
+
+    :ivar version: major and minor that will be spoken; the whole word is sent.
+    :ivar options: the names of the protocol extensions that nobody here knows.
+    """
+
+    type_byte: ClassVar[int] = ord("v")
+    version: tuple[int, int]
+    options: tuple[str, ...] = ()
+
+    def encode(self) -> bytes:
+        """Return the message's bytes."""
+        names = b"".join(encode_string(name) for name in self.options)
+        return frame(self.type_byte, _VERSION_AND_COUNT.pack(*self.version, len(self.options)) + names)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Self:
+        """Return the message with this body."""
+        reader = BodyReader(body)
+        word = reader.uint32()
+        options = tuple(decode_text(reader.string()) for _ in range(reader.int32()))
+        reader.end()
+        return cls((word >> 16, word & 0xFFFF), options)
+
+
+BackendMessage: TypeAlias = (
+    AuthenticationRequest
+    | ParameterStatus
+    | BackendKeyData
+    | ReadyForQuery
+    | RowDescription
+    | DataRow
+    | CommandComplete
+    | ErrorResponse
+    | NoticeResponse
+    | CopyOutResponse
+    | CopyBothResponse
+    | CopyData
+    | CopyDone
+    | NegotiateProtocolVersion
+)
+
+_DECODERS: Final[Mapping[int, Callable[[bytes], BackendMessage]]] = {
+    AuthenticationRequest.type_byte: AuthenticationRequest.decode,
+    ParameterStatus.type_byte: ParameterStatus.decode,
+    BackendKeyData.type_byte: BackendKeyData.decode,
+    ReadyForQuery.type_byte: ReadyForQuery.decode,
+    RowDescription.type_byte: RowDescription.decode,
+    DataRow.type_byte: DataRow.decode,
+    CommandComplete.type_byte: CommandComplete.decode,
+    ErrorResponse.type_byte: ErrorResponse.decode,
+    NoticeResponse.type_byte: NoticeResponse.decode,
+    CopyOutResponse.type_byte: CopyOutResponse.decode,
+    CopyBothResponse.type_byte: CopyBothResponse.decode,
+    CopyData.type_byte: CopyData,
+    CopyDone.type_byte: lambda _body: CopyDone(),
+    NegotiateProtocolVersion.type_byte: NegotiateProtocolVersion.decode,
+}
+
+
+def decode_backend(type_byte: int, body: bytes) -> BackendMessage:
+    """
+    Return the message that a type byte and a body make.
+
+    :raises InvalidMessage: the body is not one of that type, or no walsender sends that type.
+    """
+    decoder = _DECODERS.get(type_byte)
+    if decoder is None:
+        raise InvalidMessage(f"unexpected message type {type_byte}")
+    return decoder(body)
+
+
+def old_format_error(error: WalsenderError) -> bytes:
+    """
+    Return *error* as protocols before 3.0 write it: ``E``, one String, no length.
+
+    Source: PostgreSQL, src/backend/utils/error/elog.c, send_message_to_frontend.
+    """
+    return b"E" + encode_text(f"{error.severity}:  {error.message}\n").partition(b"\0")[0] + b"\0"
