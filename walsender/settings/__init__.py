@@ -7,7 +7,7 @@ as a `ConfigurationError` of one line that names the setting and its source.
 Nothing here opens anything but configuration files.
 """
 
-from walsender.settings.loading import Option, Settings, options
-from walsender.settings.table import SETTINGS, Setting
+from .loading import Option, Settings, options
+from .table import SETTINGS, Setting
 
 __all__ = ["SETTINGS", "Option", "Setting", "Settings", "options"]

@@ -20,7 +20,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from walsender.settings.values import Assignment, complaint
+from .values import Assignment, complaint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,9 +8,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from walsender.settings.file import read_file
-from walsender.settings.table import SETTINGS, Setting
-from walsender.settings.values import Assignment, StringList, complaint, quoted_element
+from walsender.errors import ConfigurationError
+
+from .file import read_file
+from .table import SETTINGS, Setting
+from .values import Assignment, StringList, complaint, quoted_element
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -121,7 +123,10 @@ class Settings:
         def assign(given: Iterable[Assignment]) -> None:
             for one in given:
                 setting = _setting(one)
-                values[setting.name] = setting.kind.parse(one)
+                try:
+                    values[setting.name] = setting.kind.parse(one)
+                except ConfigurationError as error:
+                    raise complaint(error.message, one.source, error.hint) from error
                 sources[setting.name] = one.source
 
         options_given: list[tuple[str, str]] = []

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from walsender.settings.values import (
+from .values import (
     MAX_INTEGER,
     AbsolutePath,
     Boolean,

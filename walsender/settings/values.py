@@ -75,7 +75,7 @@ class Assignment:
 
     def invalid(self, hint: str | None = None) -> ConfigurationError:
         """Return the error for a text that is no value of this setting."""
-        return complaint(f'invalid value for parameter "{self.name}": "{self.text}"', self.source, hint)
+        return ConfigurationError(f'invalid value for parameter "{self.name}": "{self.text}"', hint=hint)
 
 
 class Kind(Protocol):
@@ -89,7 +89,8 @@ class Kind(Protocol):
         """
         Return the value that is meant.
 
-        :raises ConfigurationError: there is no such value, or it is out of range.
+        :raises ConfigurationError: there is no such value, or it is out of range; message and hint
+            are PostgreSQL's and do not say where, since a start-up packet is judged here too.
         """
 
 
@@ -109,7 +110,7 @@ class Boolean:
             return True
         if text in {"0", "of", "off"} or (text and ("false".startswith(text) or "no".startswith(text))):
             return False
-        raise complaint(f'parameter "{given.name}" requires a Boolean value', given.source)
+        raise ConfigurationError(f'parameter "{given.name}" requires a Boolean value')
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +164,8 @@ class Integer:
             raise given.invalid("Value exceeds integer range.")
         if not self.minimum <= count <= self.maximum:
             suffix = f" {self.unit}" if self.unit else ""
-            raise complaint(
-                f'{count}{suffix} is outside the valid range for parameter "{given.name}" ({self.values})',
-                given.source,
+            raise ConfigurationError(
+                f'{count}{suffix} is outside the valid range for parameter "{given.name}" ({self.values})'
             )
         return count
 
