@@ -98,17 +98,16 @@ class Cluster:
         self.data_directory = data_directory
         self.name = name
         self.port = free_port()
-        self.socket_directory = Path(tempfile.mkdtemp(prefix="pg-"))
-        installation.account.own(self.socket_directory)
         self.settings = {
             **_SETTINGS,
             "port": str(self.port),
-            "unix_socket_directories": str(self.socket_directory),
             "cluster_name": name,
             "fsync": "on" if fsync else "off",
             **(settings or {}),
         }
         self.log_file = data_directory.with_name(f"{data_directory.name}.log")
+        #: Of its own and short: the path of a Unix socket ends at 107 bytes.  Exists while the server runs.
+        self.socket_directory = Path(tempfile.gettempdir(), f"pg-{os.getpid()}-{self.port}")
         self._server: _Postmaster | None = None
 
     @classmethod
@@ -153,6 +152,8 @@ class Cluster:
     def start(self, timeout_s: float = 60) -> None:
         """Start the server and wait until it takes connections (or, a standby, until it recovers)."""
         assert self._server is None, "one server per data directory"
+        self.socket_directory.mkdir()
+        self.installation.account.own(self.socket_directory)
         self._server = server = _Postmaster(self)
         status = self.data_directory / "postmaster.pid"
 
@@ -180,8 +181,7 @@ class Cluster:
         server = self.server
         server.signal(_STOP_SIGNALS[mode])
         server.wait(timeout_s)
-        server.destroy()
-        self._server = None
+        self._ended(server)
 
     def kill(self) -> None:
         """End all its processes at once, as a loss of power would (the page cache survives)."""
@@ -193,22 +193,29 @@ class Cluster:
         server.wait()
         # Shared memory lives until the last backend is gone, and forbids a new start for so long.
         wait_until(lambda: not any(map(_alive, processes)), 10, f"the processes of {self.name} to end")
+        self._ended(server)
+
+    def _ended(self, server: ChildProcess) -> None:
         server.destroy()
+        shutil.rmtree(self.socket_directory, ignore_errors=True)
         self._server = None
 
     def promote(self, timeout_s: float = 60) -> None:
         """Make a standby a primary, on a new timeline, and wait for it."""
         self.sql(f"SELECT pg_promote(true, {int(timeout_s)})")
 
-    def close(self) -> None:
-        """End the server without ado and remove its directories."""
+    def abandon(self) -> None:
+        """End the server, if it runs, without ado; what it wrote stays."""
         if self._server is not None:
             with contextlib.suppress(TimedOutError, ProgramError):
                 self.stop("immediate", timeout_s=10)
         if self._server is not None:
             self.kill()
+
+    def close(self) -> None:
+        """End the server, if it runs, without ado and remove its files."""
+        self.abandon()
         shutil.rmtree(self.data_directory, ignore_errors=True)
-        shutil.rmtree(self.socket_directory, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self
@@ -287,6 +294,7 @@ class _Postmaster(ChildProcess):
 
     def __init__(self, cluster: Cluster) -> None:
         parameters = [f"--{name}={value}" for name, value in cluster.settings.items()]
+        parameters.append(f"--unix_socket_directories={cluster.socket_directory}")
         super().__init__(
             cluster.name,
             [cluster.installation.program("postgres"), "-D", cluster.data_directory, *parameters],
