@@ -97,6 +97,8 @@ def serve(space: Path) -> Iterator[Serve]:
         def start(archive: Archive, *options: str) -> Server:
             if CONTROL:
                 reference = stack.enter_context(reference_server(archive, space / "reference"))
+                if "--wal-sender-timeout" in options:
+                    reference.settings["wal_sender_timeout"] = "1s"
                 reference.start()
                 return reference
             process = WalsenderProcess(archive.directory, *options, log_file=space / "walsender.log")

@@ -46,7 +46,8 @@ class Archive:
     :ivar directory: the segments; belongs to PostgreSQL's account.
     :ivar backup: a base backup from which all of the archive can be replayed.
     :ivar data_directory: that of the primary, stopped in order.
-    :ivar end: where the last record ends.
+    :ivar last_record: where the last record begins.
+    :ivar end: where it ends.
     :ivar contents: the primary's last answer to `CONTENTS`.
     :ivar switchpoint: where timeline 2 begins, or 0 if there is none.
     """
@@ -55,6 +56,7 @@ class Archive:
     directory: Path
     backup: Path
     data_directory: Path
+    last_record: LSN
     end: LSN
     contents: str
     switchpoint: LSN = INVALID_LSN
@@ -90,8 +92,8 @@ def make_archive(installation: PostgresInstallation, directory: Path) -> Archive
     finally:
         primary.abandon()
     archive = directory / "archive"
-    end = installation.last_record_end(archive / max(path.name for path in archive.iterdir()))
-    return Archive(installation, archive, backup, primary.data_directory, end, contents)
+    last = installation.last_record(archive / max(path.name for path in archive.iterdir()))
+    return Archive(installation, archive, backup, primary.data_directory, *last, contents)
 
 
 def make_fork(before: Archive, directory: Path) -> Archive:
@@ -123,12 +125,14 @@ def make_fork(before: Archive, directory: Path) -> Archive:
         primary.abandon()
     archive = directory / "archive"
     history = (archive / "00000002.history").read_text().split()
-    last = max(path.name for path in archive.iterdir() if "history" not in path.name)
+    name = max(path.name for path in archive.iterdir() if "history" not in path.name)
+    last_record, end = installation.last_record(archive / name)
     return replace(
         before,
         directory=archive,
         data_directory=primary.data_directory,
-        end=installation.last_record_end(archive / last),
+        last_record=last_record,
+        end=end,
         contents=contents,
         switchpoint=LSN.parse(history[1]),
     )

@@ -86,13 +86,13 @@ class PostgresInstallation:
             [self.program(name), *arguments], account=self.account, timeout_s=timeout_s, check=check
         )
 
-    def last_record_end(self, segment: Path) -> LSN:
+    def last_record(self, segment: Path) -> tuple[LSN, LSN]:
         """
-        Return where, by ``pg_waldump``, the last valid record of the file *segment* ends.
+        Return where, by ``pg_waldump``, the last valid record of the file *segment* begins and ends.
 
-        Holds when that record lies within one page, as the small records at the end of a shutdown do.
+        The end holds if that record lies within one page, as the small records of a shutdown do.
         """
-        # pg_waldump knows no .partial: it gets a name that it does.
+        # pg_waldump knows no .partial: it gets a copy whose name it does know.
         with tempfile.TemporaryDirectory() as directory:
             named = Path(directory, segment.name.removesuffix(".partial"))
             shutil.copy(segment, named)
@@ -101,8 +101,9 @@ class PostgresInstallation:
         records = re.findall(r"len \(rec/tot\): +\d+/ *(\d+),.* lsn: ([0-9A-F]+/[0-9A-F]+)", listing)
         if not records:
             raise ProgramError(f"pg_waldump finds no record in {segment}\n{listing}")
-        total, lsn = records[-1]
-        return LSN(LSN.parse(lsn) + (int(total) + 7) // 8 * 8)
+        total, start = records[-1]
+        lsn = LSN.parse(start)
+        return lsn, LSN(lsn + (int(total) + 7) // 8 * 8)
 
 
 _copies: Final[dict[str, Path]] = {}

@@ -98,7 +98,7 @@ class Cluster:
         self.data_directory = data_directory
         self.name = name
         self.port = free_port()
-        self.settings = {
+        self.settings: dict[str, str] = {
             **_SETTINGS,
             "port": str(self.port),
             "cluster_name": name,
