@@ -1,1 +1,48 @@
 """WAL at rest: segments, pages, records, histories, and where valid WAL ends."""
+
+from .directory import WalDirectory
+from .end import CoveredFile, EndOfWal, find_current_end, find_end, sync_covered
+from .files import REAL_FILES, FileOperations, Identity, RealFiles
+from .history import HistoryEntry, TimelineHistory
+from .page import FORMATS, PageHeader, SwitchFill, WalFormat, identify_format, parse_page_header
+from .record import RecordHeader, check_record, legacy_crc
+from .segment import (
+    FileKind,
+    WalFileName,
+    WalIdentity,
+    history_name,
+    parse_file_name,
+    read_identity,
+    segment_name,
+)
+
+__all__ = [
+    "FORMATS",
+    "REAL_FILES",
+    "CoveredFile",
+    "EndOfWal",
+    "FileKind",
+    "FileOperations",
+    "HistoryEntry",
+    "Identity",
+    "PageHeader",
+    "RealFiles",
+    "RecordHeader",
+    "SwitchFill",
+    "TimelineHistory",
+    "WalDirectory",
+    "WalFileName",
+    "WalFormat",
+    "WalIdentity",
+    "check_record",
+    "find_current_end",
+    "find_end",
+    "history_name",
+    "identify_format",
+    "legacy_crc",
+    "parse_file_name",
+    "parse_page_header",
+    "read_identity",
+    "segment_name",
+    "sync_covered",
+]

@@ -1,0 +1,235 @@
+"""
+The pages of one timeline's WAL, in order, whichever files hold them.
+
+Only pages that are really there count: of this cluster, at this address, on a timeline
+that may have written them.  A recycled or preallocated file therefore has no pages.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from walsender.errors import DataCorrupted, file_error
+
+from .page import CONTINUES_RECORD, PageHeader, header_read_size, parse_page_header
+from .segment import PARTIAL, segment_name
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from .directory import WalDirectory
+    from .files import FileOperations, Identity
+    from .segment import WalIdentity
+
+_CHUNK_PAGES: Final = 16
+_MOST_OPEN: Final = 4
+
+# What reading a directory, a pipe or a socket under a segment's name ends with.
+_NO_ORDINARY_FILE: Final = {errno.EISDIR, errno.ESPIPE, errno.EINVAL, errno.ENXIO, errno.ELOOP}
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentFile:
+    """
+    A segment's file while it is open.
+
+    :ivar complete: it has its final name (not ``.partial``) and its full size.
+    :ivar size: bytes that it had when it was opened; 0 if it is no ordinary file.
+    """
+
+    name: str
+    descriptor: int
+    identity: Identity
+    size: int
+    complete: bool
+
+
+class PageReader:
+    """
+    Reads pages of *timeline* and its ancestors; a context manager, since it keeps files open.
+
+    A segment that the listing does not have, or has under its ``.partial`` name, is looked for by
+    name, so that growth is seen without a new listing.
+    """
+
+    def __init__(self, files: FileOperations, directory: WalDirectory, timeline: int) -> None:
+        assert directory.identity is not None  # without a segment there are no pages to ask for
+        self.identity: WalIdentity = directory.identity
+        self.geometry = self.identity.geometry
+        self.timeline = timeline
+        self.touched: dict[int, SegmentFile] = {}
+        self._files = files
+        self._directory = directory
+        self._history = directory.history(timeline)
+        self._has_history = timeline == 1 or timeline in directory.histories
+        self._settled_from = self._first_own_position()
+        self._open: dict[int, SegmentFile | None] = {}
+        self._chunk_start = self._chunk_end = 0
+        self._chunk = b""
+        self._header_size = header_read_size(self.identity.format)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all files; the reader may be used again."""
+        while self._open:
+            _, file = self._open.popitem()
+            if file is not None:
+                self._files.close(file.descriptor)
+
+    def _first_own_position(self) -> float:
+        """Return from where on every page carries the timeline's own number, as far as is known."""
+        if not self._has_history:
+            return math.inf
+        begin = self.geometry.position(self._history.begin)
+        if self._history.entries and not self._history.entries[-1].exact:
+            return begin + self.geometry.segment_size
+        return begin
+
+    def segment(self, number: int) -> SegmentFile | None:
+        """
+        Return the file that holds segment *number*, or ``None`` if there is none (any more).
+
+        :raises WalFileError: it is there and cannot be opened.
+        """
+        if number in self._open:
+            return self._open[number]
+        while len(self._open) >= _MOST_OPEN:
+            oldest = self._open.pop(next(iter(self._open)))
+            if oldest is not None:
+                self._files.close(oldest.descriptor)
+        timeline = self._directory.timeline_on_line(self.timeline, number)
+        name = segment_name(timeline, number, self.geometry)
+        self._open[number] = file = self._open_file(name) or self._open_file(name + PARTIAL)
+        return file
+
+    def _open_file(self, name: str) -> SegmentFile | None:
+        try:
+            descriptor = self._files.open(f"{self._directory.path}/{name}")
+        except OSError as error:
+            if error.errno == errno.ENOENT or error.errno in _NO_ORDINARY_FILE:
+                return None
+            raise file_error(f'could not open file "pg_wal/{name}"', error) from error
+        try:
+            size = self._files.size(descriptor)
+            identity = self._files.identity(descriptor)
+        except OSError as error:
+            self._files.close(descriptor)
+            raise file_error(f'could not stat file "pg_wal/{name}"', error) from error
+        segment_size = self.geometry.segment_size
+        complete = size >= segment_size and not name.endswith(PARTIAL)
+        return SegmentFile(name, descriptor, identity, min(size, segment_size), complete)
+
+    def header(self, position: int) -> PageHeader | None:
+        """
+        Return the header of the page that begins at *position*, or ``None`` if no such page is there.
+
+        :raises WalFileError: the file is there and cannot be read.
+        """
+        if self._chunk_start <= position < self._chunk_end:
+            offset = position - self._chunk_start
+            return self._judge(position, self._chunk[offset : offset + self._header_size])
+        return self._judge(position, self._read(position, self._header_size))
+
+    def page(self, position: int) -> tuple[PageHeader, bytes] | None:
+        """
+        Return the page that begins at *position*, shorter where its file ends, or ``None``.
+
+        :raises WalFileError: the file is there and cannot be read.
+        """
+        page_size = self.geometry.page_size
+        if not self._chunk_start <= position < self._chunk_end:
+            segment_end = self.geometry.segment_start(self.geometry.segment_number(position) + 1)
+            self._chunk = self._read(position, min(_CHUNK_PAGES * page_size, segment_end - position))
+            self._chunk_start, self._chunk_end = position, position + len(self._chunk)
+        offset = position - self._chunk_start
+        page = self._chunk[offset : offset + page_size]
+        header = self._judge(position, page)
+        return None if header is None else (header, page)
+
+    def is_zero(self, start: int, end: int) -> bool:
+        """Return whether all bytes of one segment from *start* to *end* are there and zero."""
+        while start < end:
+            data = self._read(start, min(end - start, 1 << 20))
+            if not data or data.count(0) != len(data):
+                return False
+            start += len(data)
+        return True
+
+    def timelines_blurred(self, number: int) -> bool:
+        """
+        Return whether segment *number* begins on an older timeline and nobody knows where that ends.
+
+        The copy with which a new timeline begins may hold pages of the old one beyond the end
+        that only the history file tells (and not exactly before 9.3).
+        """
+        start = self.geometry.segment_start(number)
+        header = self.header(start)
+        if header is None or header.timeline == self.timeline:
+            return False
+        earliest, latest = self._timelines_at(start)
+        return earliest != latest
+
+    def _read(self, position: int, length: int) -> bytes:
+        """Return what one segment's file has at *position*; nothing where there is no file."""
+        number = self.geometry.segment_number(position)
+        file = self.segment(number)
+        if file is None:
+            return b""
+        self.touched[number] = file
+        offset = position - self.geometry.segment_start(number)
+        length = min(length, self.geometry.segment_size - offset)
+        try:
+            return self._files.read(file.descriptor, length, offset)
+        except OSError as error:
+            if error.errno in _NO_ORDINARY_FILE:
+                return b""
+            raise file_error(f'could not read file "pg_wal/{file.name}"', error) from error
+
+    def _judge(self, position: int, data: bytes) -> PageHeader | None:
+        """Return the header with which *data* begins if it belongs at *position*."""
+        try:
+            header = parse_page_header(data, self.identity.format, self.geometry)
+        except DataCorrupted:
+            return None
+        if header.address != self.geometry.lsn(position):
+            return None
+        if header.long is not None and header.long.system_identifier != self.identity.system_identifier:
+            return None
+        if header.overwrites and header.flags & CONTINUES_RECORD:
+            return None
+        earliest, latest = self._timelines_at(position)
+        return header if earliest <= header.timeline <= latest else None
+
+    def _timelines_at(self, position: int) -> tuple[int, int]:
+        """
+        Return the lowest and highest timeline that the page at *position* can carry.
+
+        They are one where the history says it exactly.  The page that holds a switch point was
+        begun by the older timeline and keeps its number.
+        """
+        if position >= self._settled_from:
+            return self.timeline, self.timeline
+        if not self._has_history:
+            # Nothing tells what was before; PostgreSQL takes any older timeline too.
+            return 1, self.timeline
+        lsn = self.geometry.lsn(position)
+        latest = earliest = self._history.timeline_at(lsn)
+        number = self.geometry.segment_number(position)
+        for entry in reversed(self._history.entries):
+            switch_number = self.geometry.segment_number(self.geometry.position(entry.switchpoint))
+            if switch_number < number:
+                break
+            if not entry.exact and switch_number == number:
+                earliest = min(earliest, entry.timeline)
+        return earliest, latest
