@@ -25,8 +25,7 @@ class WrittenEnd:
     """
     Where the written part of a directory of WAL ends.
 
-    At most seven bytes below the end of the last record, whose padding is zero;
-    not below it at all in the middle of a record that is still being written.
+    At most seven bytes below the end of the last record, whose padding is zero.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -43,10 +42,12 @@ class WrittenEnd:
         name = newest[0].removesuffix(".partial")
         if name != self._name:
             self._name, self._offset = name, 0
+        partial = self._directory / f"{name}.partial"
         try:
-            size = self._advance(self._directory / newest[0])
-        except FileNotFoundError:  # it has just got its final name
-            size = self._advance(self._directory / name)
+            size = self._advance(partial)
+        except FileNotFoundError:
+            # Complete, though it may end in zeros: after a forced switch it does.
+            size = self._offset = (self._directory / name).stat().st_size
         segments_per_log_file = (1 << 32) // size
         number = int(newest[2], 16) * segments_per_log_file + int(newest[3], 16)
         return LSN(number * size + self._offset)

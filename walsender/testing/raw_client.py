@@ -53,6 +53,18 @@ class RawClient:
         body = b"".join(f"{name}\0{value}\0".encode() for name, value in pairs.items()) + b"\0"
         self.socket.sendall(struct.pack("!II", len(body) + 8, _PROTOCOL_3_0) + body)
 
+    def ready(self) -> Self:
+        """
+        Read up to the first ReadyForQuery.
+
+        :raises ConnectionError: the server sends an error or ends the connection.
+        """
+        answer = self.until(b"Z", b"E")
+        if not answer or answer[-1].kind != b"Z":
+            reason = answer[-1].fields().get("M") if answer else "no answer"
+            raise ConnectionError(f"could not start replication connection: {reason}")
+        return self
+
     def send(self, kind: bytes, body: bytes = b"") -> None:
         """Send one message."""
         self.socket.sendall(kind + struct.pack("!I", len(body) + 4) + body)
