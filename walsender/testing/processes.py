@@ -329,7 +329,7 @@ class WalsenderProcess(ChildProcess):
             "walsender",
             [*_TWISTD, "walsender", "--wal-directory", directory, "--listen", listen, *options],
             log_file,
-            environment=_import_environment(),
+            environment=source_environment(),
         )
         try:
             match = wait_until(self._listening, timeout_s, "walsender to listen", logs=[self])
@@ -355,7 +355,7 @@ def conninfo(**parameters: str) -> str:
     return " ".join(f"{name}='{value}'" for name, value in quoted.items())
 
 
-def _import_environment() -> dict[str, str]:
+def source_environment() -> dict[str, str]:
     """Return what lets a child import this very package when it is not installed but run from its source."""
     root = Path(__file__).parents[2]
     if (root / "twisted" / "__init__.py").exists():  # site-packages: importable as it is
