@@ -1,0 +1,39 @@
+"""The rule that holds where nothing is configured: this machine only."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address
+
+from zope.interface import implementer
+
+from walsender.auth.interfaces import ConnectionRequest, IAuthorizer
+from walsender.errors import InvalidAuthorization
+
+
+@implementer(IAuthorizer)
+class LocalAuthorizer:
+    """
+    Lets in loopback and unix sockets, by the *peer's* address, and nobody else.
+
+    Not by the address that is listened on: a listener on all interfaces must
+    not let strangers in.
+    """
+
+    def admit(self, request: ConnectionRequest) -> None:
+        """
+        See `IAuthorizer`.
+
+        Text: PostgreSQL, src/backend/libpq/auth.c, ClientAuthentication.
+        """
+        peer = request.peer
+        if isinstance(peer, IPv6Address) and peer.ipv4_mapped is not None:
+            peer = peer.ipv4_mapped  # a dual-stack socket reports IPv4 clients so
+        if peer is not None and not peer.is_loopback:
+            raise InvalidAuthorization(
+                f'no pg_hba.conf entry for replication connection from host "{request.host}", '
+                f'user "{request.user}", no encryption'
+            )
+
+    def may_replicate(self, request: ConnectionRequest) -> bool:  # noqa: ARG002 (the contract's)
+        """See `IAuthorizer`."""
+        return True
