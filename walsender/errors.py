@@ -9,7 +9,6 @@ surroundings lack, or (the base class, XX000) a mistake of our own.  Only
 from __future__ import annotations
 
 import errno
-import os
 import re
 from typing import ClassVar
 
@@ -73,6 +72,10 @@ class InvalidParameterValue(WalsenderError, sqlstate="22023"):
 
 class InvalidStartupParameter(WalsenderError, sqlstate="22023", severity="FATAL"):
     """A start-up packet carries a parameter with an impossible value."""
+
+
+class UndefinedObject(WalsenderError, sqlstate="42704"):
+    """There is no object, such as a replication slot, of that name."""
 
 
 class UnrecognizedParameter(WalsenderError, sqlstate="42704"):
@@ -158,5 +161,5 @@ def file_error(action: str, error: OSError) -> WalFileError:
 
     Source: PostgreSQL, src/backend/utils/error/elog.c, errcode_for_file_access.
     """
-    reason = os.strerror(error.errno) if error.errno else str(error)
+    reason = error.strerror or str(error)
     return _BY_ERRNO.get(error.errno or 0, WalFileError)(f"{action}: {reason}")

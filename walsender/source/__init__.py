@@ -1,0 +1,16 @@
+"""Where WAL comes from: the contract `IWalSource` and its forms."""
+
+from walsender.source.directory import DirectorySource
+from walsender.source.interfaces import IWalSource, IWalSubscriber, SegmentUnavailable, TimelineEnd
+from walsender.source.segment_file import Cursor, OpenSegment, WalSlice
+
+__all__ = [
+    "Cursor",
+    "DirectorySource",
+    "IWalSource",
+    "IWalSubscriber",
+    "OpenSegment",
+    "SegmentUnavailable",
+    "TimelineEnd",
+    "WalSlice",
+]

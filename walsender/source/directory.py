@@ -1,0 +1,423 @@
+"""
+`DirectorySource`: WAL from a directory that somebody else fills, served while it grows.
+
+What blocks (listing, reading pages, fsync, opening) runs in the thread pool, one
+look at a time.  A look lists the directory if asked to, finds how far valid WAL
+reaches, makes durable what it found, in this order, and only then is its result
+taken over in the reactor's thread: a standby is never given what a crash here
+could take back, since the writer of the directory may not have synced it.
+(`pg_receivewal` without ``--synchronous`` does so at segment ends only.)
+
+inotify makes a look happen sooner and nothing else depends on it: it overflows,
+it ends with the directory, network file systems do not have it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from walsender.errors import DataCorrupted, StartPositionRefused, WalFileError, WalFileMissing, file_error
+from walsender.lsn import Geometry
+from walsender.source.interfaces import IWalSource, IWalSubscriber, SegmentUnavailable, TimelineEnd
+from walsender.source.notifier import DirectoryNotifier
+from walsender.source.segment_file import OpenSegment, SegmentFiles
+from walsender.wal import (
+    EndOfWal,
+    FileOperations,
+    Identity,
+    WalDirectory,
+    WalIdentity,
+    find_current_end,
+    history_name,
+    parse_page_header,
+    segment_name,
+    sync_covered,
+)
+from walsender.wal.page import header_read_size
+from walsender.wal.segment import PARTIAL
+
+# The directory is listed this often even if nothing says that names have changed.
+LISTING_INTERVAL: Final = 5.0  # seconds
+
+# So long a missing segment may be on its way (several archivers copy at the same
+# time, not in order); then WAL is served from behind the gap.
+GAP_PATIENCE: Final = 30.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one look found, all of it durable."""
+
+    directory: WalDirectory
+    end: EndOfWal
+
+
+class _Follower:
+    """
+    The part of the source that runs in threads; nothing here is called twice at a time but `open`.
+
+    :param sync: make durable what is found.
+    """
+
+    def __init__(self, files: FileOperations, path: str, *, sync: bool) -> None:
+        self._files = files
+        self._path = path
+        self.sync = sync
+        self._last: _Look | None = None
+        self._distrusted: set[Identity] = set()
+
+    def look(self, *, listing: bool, skip_gap: bool) -> _Look | None:
+        """
+        Return how far WAL reaches now; ``None`` if there is none.
+
+        :param skip_gap: go on behind a gap.
+        :raises walsender.errors.WalFileError: the directory or a file cannot be read or synced.
+        """
+        last = self._last
+        if listing or last is None:
+            directory = WalDirectory.scan(self._files, self._path)
+            if self.sync:
+                self._sync_names()
+        else:
+            directory = last.directory
+        resume = last.end if last is not None and not skip_gap else None
+        end = find_current_end(self._files, directory, resume=resume)
+        if end is None or (self.sync and end.covered and not self._make_durable(end)):
+            return last
+        self._last = _Look(directory, end)
+        return self._last
+
+    def _sync_names(self) -> None:
+        try:
+            self._files.sync_directory(self._path)
+        except OSError as error:
+            raise file_error('could not fsync file "pg_wal"', error) from error
+
+    def _make_durable(self, end: EndOfWal) -> bool:
+        """
+        Sync what is new; return whether that holds what was validated.
+
+        A file whose fsync has failed is never trusted again: the kernel has marked
+        its pages clean, so a second fsync would succeed and mean nothing.
+        """
+        if not self._distrusted.isdisjoint(file.identity for file in end.covered):
+            return False
+        try:
+            return sync_covered(self._files, self._path, end.covered)
+        except WalFileError:
+            self._distrusted.update(file.identity for file in end.covered)
+            raise
+
+    def open(self, directory: WalDirectory, timeline: int, number: int, end: int) -> OpenSegment:
+        """
+        Open a segment to send from.
+
+        It is synced on the way: nobody knows who wrote it and how.  On a file that is
+        clean that costs next to nothing.
+
+        :param end: position up to which WAL may be sent.
+        """
+        identity = directory.identity
+        assert identity is not None, "there is WAL, so it is somebody's"
+        geometry = identity.geometry
+        own = segment_name(directory.timeline_on_line(timeline, number), number, geometry)
+        listed = directory.file_for_reading(timeline, number)
+        # The listing may be older than the file, and a .partial may have got its final name.
+        names = [own, own + PARTIAL] if listed is None else [listed, listed.removesuffix(PARTIAL)]
+        missing = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        for name in dict.fromkeys(names):
+            try:
+                segment = self._open_file(name, identity, number, end)
+            except OSError as error:
+                if error.errno != errno.ENOENT:
+                    raise SegmentUnavailable(name, number, error, 0) from error
+                continue
+            if segment is not None:
+                return segment
+        raise SegmentUnavailable(own, number, missing, _earliest(directory, timeline, geometry, end))
+
+    def _open_file(self, name: str, identity: WalIdentity, number: int, end: int) -> OpenSegment | None:
+        """Open one file; ``None`` if it is not (all of) that segment."""
+        geometry = identity.geometry
+        start = geometry.segment_start(number)
+        stop = start + geometry.segment_size
+        descriptor = self._files.open(f"{self._path}/{name}")
+        segment = OpenSegment(self._files, descriptor, name, start, stop)
+        if self._files.size(descriptor) < min(stop, end) - start:
+            return None  # still being copied in
+        try:
+            header = parse_page_header(
+                self._files.read(descriptor, header_read_size(identity.format), 0), identity.format, geometry
+            )
+        except DataCorrupted:
+            return None
+        if header.address != geometry.lsn(start) or header.long is None:
+            return None  # recycled for a place that it does not hold yet
+        if header.long.system_identifier != identity.system_identifier:
+            raise DataCorrupted(
+                f'WAL file "pg_wal/{name}" is from a different database system',
+                detail=f"WAL file database system identifier is {header.long.system_identifier}, "
+                f"the directory's is {identity.system_identifier}.",
+            )
+        segment.identity = self._files.identity(descriptor)
+        if self.sync:
+            self._files.sync(descriptor)
+        return segment
+
+
+def _earliest(directory: WalDirectory, timeline: int, geometry: Geometry, end: int) -> int:
+    """Return the lowest position from which WAL is held without a gap up to *end*; 0 if none is."""
+    number = geometry.segment_number(end - 1)
+    earliest = 0
+    while True:
+        run = directory.run_of(directory.timeline_on_line(timeline, number), number)
+        if run is None:
+            return earliest
+        earliest = geometry.segment_start(run.start)
+        number = run.start - 1
+
+
+@implementer(IWalSource)
+class DirectorySource:
+    """
+    Serves the segments in one directory.
+
+    :param run_in_thread: as `twisted.internet.threads.deferToThread`.
+    :param delay: seconds between two looks at the newest segment.
+    :param sync: make WAL durable before it is sent.
+    :param directory_mode: as `IWalSource.directory_mode`.
+    :param notifier: tells of changes; ``None``: they are only looked for.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        run_in_thread: Callable[..., Deferred[object]],
+        files: FileOperations,
+        path: str,
+        *,
+        delay: float = 0.2,
+        sync: bool = True,
+        directory_mode: int = 0o700,
+        notifier: DirectoryNotifier | None = None,
+    ) -> None:
+        self._clock = clock
+        self._run_in_thread = run_in_thread
+        self._follower = _Follower(files, path, sync=sync)
+        self.delay = delay
+        self.directory_mode = directory_mode
+        self._notifier = notifier
+        self._segments = SegmentFiles(self._open)
+        self._subscribers: dict[object, None] = {}
+        self._look: _Look | None = None
+        self._looking: Deferred[None] | None = None
+        self._look_again = self._list_again = False
+        self._listed_at = 0.0
+        self._gap_since: float | None = None
+        self._complaint = ""
+        self._timer: IDelayedCall | None = None
+        self._running = False
+
+    @property
+    def sync(self) -> bool:
+        """Whether WAL is made durable before it is sent."""
+        return self._follower.sync
+
+    @sync.setter
+    def sync(self, sync: bool) -> None:
+        self._follower.sync = sync
+
+    # Starting and stopping
+
+    def start(self) -> Deferred[None]:
+        """Begin to follow the directory; fires after the first look."""
+        self._running = True
+        if self._notifier is not None:
+            self._notifier.start(self._changed)
+        return self._look_now(listing=True)
+
+    def stop(self) -> Deferred[None]:
+        """Follow no more; fires when nothing runs any more.  What is open can still be read."""
+        self._running = False
+        if self._notifier is not None:
+            self._notifier.stop()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        done: Deferred[None] = Deferred()
+        if self._looking is None:
+            done.callback(None)
+        else:
+            self._looking.chainDeferred(done)
+        return done
+
+    # IWalSource
+
+    @property
+    def ready(self) -> bool:
+        """See `IWalSource`."""
+        return self._look is not None
+
+    @property
+    def _identity(self) -> WalIdentity:
+        assert self._look is not None, "asked for WAL before there is any"
+        assert self._look.directory.identity is not None, "there is WAL, so it is somebody's"
+        return self._look.directory.identity
+
+    @property
+    def system_identifier(self) -> int:
+        """See `IWalSource`."""
+        return self._identity.system_identifier
+
+    @property
+    def server_version(self) -> int:
+        """See `IWalSource`."""
+        return self._identity.format.version
+
+    @property
+    def byte_order(self) -> str:
+        """See `IWalSource`."""
+        return self._identity.format.byte_order
+
+    @property
+    def geometry(self) -> Geometry:
+        """See `IWalSource`."""
+        return self._identity.geometry
+
+    @property
+    def timeline(self) -> int:
+        """See `IWalSource`."""
+        assert self._look is not None, "asked for WAL before there is any"
+        return self._look.end.timeline
+
+    @property
+    def flush_position(self) -> int:
+        """See `IWalSource`."""
+        assert self._look is not None, "asked for WAL before there is any"
+        return self._look.end.position
+
+    def end_of(self, timeline: int) -> TimelineEnd:
+        """See `IWalSource`."""
+        assert self._look is not None, "asked for WAL before there is any"
+        if timeline == self.timeline:
+            return TimelineEnd(self._look.end.position)
+        end = self._look.directory.history(self.timeline).switchpoint(timeline)
+        if end is None:
+            raise StartPositionRefused(f"requested timeline {timeline} is not in this server's history")
+        switchpoint, next_timeline = end
+        return TimelineEnd(self.geometry.position(switchpoint), next_timeline)
+
+    def history_file(self, timeline: int) -> bytes:
+        """See `IWalSource`."""
+        assert self._look is not None, "asked for WAL before there is any"
+        content = self._look.directory.history_content(timeline)
+        if content is None:
+            raise WalFileMissing(
+                f'could not open file "pg_wal/{history_name(timeline)}": {os.strerror(errno.ENOENT)}'
+            )
+        return content
+
+    def open_segment(self, timeline: int, segment_number: int) -> Deferred[OpenSegment]:
+        """See `IWalSource`."""
+        return self._segments.get(timeline, segment_number)
+
+    def subscribe(self, subscriber: IWalSubscriber) -> None:
+        """See `IWalSource`."""
+        self._subscribers[subscriber] = None
+
+    def unsubscribe(self, subscriber: IWalSubscriber) -> None:
+        """See `IWalSource`."""
+        self._subscribers.pop(subscriber, None)
+
+    # Inside
+
+    def _open(self, timeline: int, number: int) -> Deferred[OpenSegment]:
+        assert self._look is not None, "asked for WAL before there is any"
+        directory, end = self._look.directory, self.end_of(timeline).position
+        return self._run_in_thread(self._follower.open, directory, timeline, number, end)
+
+    def _changed(self, names: bool) -> None:
+        """Something in the directory is new; *names*: there are other files than before."""
+        if self._running:
+            self._look_now(listing=names)
+
+    def _look_now(self, *, listing: bool) -> Deferred[None]:
+        """Look, or look once more when the look under way has ended."""
+        if self._looking is not None:
+            self._look_again = True
+            self._list_again |= listing
+            return self._looking
+        now = self._clock.seconds()
+        listing = listing or now - self._listed_at >= LISTING_INTERVAL
+        if listing:
+            self._listed_at = now
+        skip_gap = self._gap_since is not None and now - self._gap_since >= GAP_PATIENCE
+        self._looking = Deferred()
+        self._run_in_thread(self._follower.look, listing=listing, skip_gap=skip_gap).addCallbacks(
+            self._looked, self._look_failed
+        ).addErrback(self._broken).addCallback(self._done)
+        return self._looking
+
+    def _looked(self, look: _Look | None) -> None:
+        self._complain("")
+        if look is None:
+            return
+        before, self._look = self._look, look
+        self._watch_gap(look.end)
+        for name, identity in look.end.covered:
+            self._segments.retire_others(name.removesuffix(PARTIAL), identity)
+        if before is None or (before.end.timeline, before.end.position) != (look.end.timeline, look.end.position):
+            for subscriber in list(self._subscribers):
+                subscriber.wal_grew()
+
+    def _watch_gap(self, end: EndOfWal) -> None:
+        if not end.gap_ahead:
+            self._gap_since = None
+        elif self._gap_since is None:
+            self._gap_since = self._clock.seconds()
+            self._log.warn(
+                "WAL behind {lsn} on timeline {timeline} is missing, but later segments are there",
+                lsn=self.geometry.lsn(end.position),
+                timeline=end.timeline,
+            )
+
+    def _look_failed(self, failure: Failure) -> None:
+        """The directory or a file of it cannot be used: say so once, and try again."""
+        failure.trap(WalFileError)
+        self._complain(failure.getErrorMessage())
+
+    def _broken(self, failure: Failure) -> None:
+        self._log.failure("looking at the WAL directory failed", failure)
+
+    def _complain(self, complaint: str) -> None:
+        if complaint and complaint != self._complaint:
+            self._log.error("cannot follow the WAL directory: {complaint}", complaint=complaint)
+        self._complaint = complaint
+
+    def _done(self, _: None) -> None:
+        looking, self._looking = self._looking, None
+        assert looking is not None, "a look is ending"
+        if self._running:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._clock.callLater(self.delay, self._timed_out)
+            if self._look_again:
+                listing, self._look_again, self._list_again = self._list_again, False, False
+                self._look_now(listing=listing)
+        looking.callback(None)
+
+    def _timed_out(self) -> None:
+        self._timer = None
+        self._look_now(listing=False)

@@ -1,0 +1,103 @@
+"""
+What the sender knows about WAL, and nothing else: `IWalSource`.
+
+A directory and a live upstream are two sources behind this interface; a sender
+cannot tell which one it has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zope.interface import Attribute, Interface
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineEnd:
+    """
+    How far a timeline may be sent.
+
+    :ivar position: the end (exclusive): what is durable here, or the switch point.
+    :ivar next_timeline: the timeline that follows at *position*; ``None`` while this one grows.
+    """
+
+    position: int
+    next_timeline: int | None = None
+
+
+class SegmentUnavailable(Exception):
+    """
+    A segment's file cannot be opened; how that is said to a client is the dialect's affair.
+
+    :ivar name: of the file.
+    :ivar segment_number: as `walsender.lsn.Geometry.segment_number`.
+    :ivar error: why; ``ENOENT`` if it is not held.
+    :ivar earliest: position of the earliest byte that is held on the way to the current timeline; 0 if none.
+    """
+
+    def __init__(self, name: str, segment_number: int, error: OSError, earliest: int) -> None:
+        super().__init__(f"{name}: {error.strerror}")
+        self.name = name
+        self.segment_number = segment_number
+        self.error = error
+        self.earliest = earliest
+
+
+class IWalSubscriber(Interface):
+    """Somebody who wants to know that there is more WAL."""
+
+    def wal_grew() -> None:
+        """
+        The source's flush position or current timeline has changed.
+
+        Called in the reactor's thread.  Must not raise.
+        """
+
+
+class IWalSource(Interface):
+    """
+    WAL that is durable here, and how to read it.
+
+    All positions are byte positions in the sense of `walsender.lsn`.  All
+    methods are called, and all Deferreds fire, in the reactor's thread.  The
+    attributes other than *ready* mean something only once *ready* is true.
+    """
+
+    ready = Attribute("``bool``: there is WAL to serve; false while starting and in an empty relay.")
+    system_identifier = Attribute("``int``: the cluster's 64-bit identifier.")
+    server_version = Attribute("``int``: version of the server that wrote the WAL, as 90600 or 180000.")
+    byte_order = Attribute("``'little'`` or ``'big'``: of the WAL's pages.")
+    geometry = Attribute("`walsender.lsn.Geometry`: how the WAL is cut into pages and segments.")
+    directory_mode = Attribute("``int``: permission bits of the data directory that a client may copy.")
+    timeline = Attribute("``int``: the current timeline, the one that grows.")
+    flush_position = Attribute(
+        "``int``: end of what is durable here on the current timeline; a standby may have all before it."
+    )
+
+    def end_of(timeline: int) -> TimelineEnd:
+        """
+        Return how far *timeline* may be sent.
+
+        :raises walsender.errors.StartPositionRefused: it is not in this source's history.
+        """
+
+    def history_file(timeline: int) -> bytes:
+        """
+        Return the timeline history file of *timeline*, byte for byte.
+
+        :raises walsender.errors.WalFileMissing: there is none.
+        """
+
+    def open_segment(timeline: int, segment_number: int) -> object:
+        """
+        Return a Deferred of an `OpenSegment` to read *timeline*'s bytes of that segment from.
+
+        It fails with `SegmentUnavailable`, or with `walsender.errors.DataCorrupted`
+        if the file is not what its name says.
+        """
+
+    def subscribe(subscriber: object) -> None:
+        """Call ``subscriber.wal_grew()`` (`IWalSubscriber`) from now on."""
+
+    def unsubscribe(subscriber: object) -> None:
+        """Stop calling; harmless when it was not subscribed."""

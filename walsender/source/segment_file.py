@@ -1,0 +1,187 @@
+"""
+Open segment files: shared by all standbys that read them, closed when the last one lets go.
+
+The file belongs to the object.  `SegmentFiles` remembers it weakly, readers hold
+it strongly, so the descriptor is closed at the moment when the last reader drops
+it; no count is kept that could go wrong on an error path.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
+
+from walsender.wal import FileOperations, Identity
+from walsender.wal.segment import PARTIAL
+
+
+class OpenSegment:
+    """
+    One WAL segment, open for reading.
+
+    :ivar descriptor: file descriptor.
+    :ivar name: name of the file, without directory; for messages.
+    :ivar start: position of the file's first byte.
+    :ivar end: position after its last byte (of the segment, not of what is valid in it).
+    :ivar identity: device and inode.
+    :ivar retired: another file has taken this one's name; what is below the flush
+        position is still right here, but it will not grow.
+    """
+
+    __slots__ = ("__weakref__", "_files", "descriptor", "end", "identity", "name", "retired", "start")
+
+    def __init__(self, files: FileOperations, descriptor: int, name: str, start: int, end: int) -> None:
+        self._files = files
+        self.descriptor = descriptor
+        self.name = name
+        self.start = start
+        self.end = end
+        self.retired = False
+        self.identity: Identity = (0, 0)
+
+    def __del__(self) -> None:
+        self._files.close(self.descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class WalSlice:
+    """
+    A piece of one open segment.
+
+    :ivar offset: of its first byte in the file.
+    :ivar length: bytes, at least 1.
+    """
+
+    segment: OpenSegment
+    offset: int
+    length: int
+
+
+class SegmentFiles:
+    """
+    The segments that are open now, by timeline and segment number.
+
+    :param open_segment: opens one, off the reactor's thread, as a Deferred.
+    """
+
+    def __init__(self, open_segment: Callable[[int, int], Deferred[OpenSegment]]) -> None:
+        self._open_segment = open_segment
+        self._open: weakref.WeakValueDictionary[tuple[int, int], OpenSegment] = weakref.WeakValueDictionary()
+        self._opening: dict[tuple[int, int], list[Deferred[OpenSegment]]] = {}
+
+    def get(self, timeline: int, number: int) -> Deferred[OpenSegment]:
+        """Return the open segment; it is opened once, however many ask at the same time."""
+        key = (timeline, number)
+        segment = self._open.get(key)
+        if segment is not None and not segment.retired:
+            return succeed(segment)
+        waiting: Deferred[OpenSegment] = Deferred()
+        if key in self._opening:
+            self._opening[key].append(waiting)
+            return waiting
+        self._opening[key] = [waiting]
+        self._open_segment(timeline, number).addBoth(self._opened, key)
+        return waiting
+
+    def _opened(self, result: OpenSegment | Failure, key: tuple[int, int]) -> None:
+        if isinstance(result, OpenSegment):
+            self._open[key] = result
+        for waiting in self._opening.pop(key):
+            waiting.callback(result)
+
+    def retire_others(self, name: str, identity: Identity) -> None:
+        """
+        Retire what is open of a segment and is not the file that has its name now.
+
+        :param name: the segment's, without ``.partial``.
+        """
+        for segment in self._open.values():
+            if segment.identity != identity and segment.name.removesuffix(PARTIAL) == name:
+                segment.retired = True
+
+
+class Cursor:
+    """
+    One reader's place in a timeline: keeps its segment open, and the next one.
+
+    :param open_segment: as `walsender.source.IWalSource.open_segment`, for one timeline.
+    :param segment_size: bytes.
+    """
+
+    def __init__(self, open_segment: Callable[[int], Deferred[OpenSegment]], segment_size: int) -> None:
+        self._open_segment = open_segment
+        self._segment_size = segment_size
+        self._segment: OpenSegment | None = None
+        self._next: OpenSegment | None = None
+        self._ahead_of: OpenSegment | None = None
+
+    def slice(self, start: int, end: int) -> WalSlice | None:
+        """
+        Return the slice from *start* to *end* or to its segment's end; ``None`` if that is not open yet.
+
+        :param start: position; less than *end*.
+        """
+        segment = self._segment
+        if segment is None or segment.retired or not segment.start <= start < segment.end:
+            following = self._next
+            if following is None or following.retired or not following.start <= start < following.end:
+                return None
+            segment = self._segment = following
+            self._next = None
+        return WalSlice(segment, start - segment.start, min(end, segment.end) - start)
+
+    def open(self, start: int, end: int) -> Deferred[None]:
+        """
+        Open what is needed to slice from *start* to *end*, at most two segments.
+
+        Fails as `walsender.source.IWalSource.open_segment` does.
+        """
+        first = start // self._segment_size
+        last = (end - 1) // self._segment_size
+
+        def opened_first(segment: OpenSegment) -> Deferred[None] | None:
+            self._segment = segment
+            if last == first:
+                return None
+            return self._open_segment(last).addCallback(opened_last)
+
+        def opened_last(segment: OpenSegment) -> None:
+            self._next = segment
+
+        return self._open_segment(first).addCallback(opened_first)
+
+    def read_ahead(self, limit: int) -> None:
+        """
+        Open the segment after the current one in the background, if there is WAL of it below *limit*.
+
+        So that a reader does not stop at each segment's end for a trip to the
+        thread pool.  A failure is met again, and reported, when that segment is needed.
+        """
+        segment = self._segment
+        if segment is None or segment is self._ahead_of or segment.end >= limit:
+            return
+        self._ahead_of = segment
+
+        def opened(following: OpenSegment) -> None:
+            if self._segment is segment:
+                self._next = following
+
+        self._open_segment(segment.end // self._segment_size).addCallbacks(opened, lambda _: None)
+
+    def covers(self, start: int, end: int) -> bool:
+        """Whether all from *start* to *end* can be sliced without opening anything."""
+        piece = self.slice(start, end)
+        if piece is None:
+            return False
+        if start + piece.length == end:
+            return True
+        following = self._next
+        return following is not None and not following.retired and following.start == start + piece.length
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._segment = self._next = self._ahead_of = None
