@@ -1,0 +1,7 @@
+"""One standby's conversation and position: protocol, states, producer, consumers, slot table, factory."""
+
+from walsender.sender.factory import WalSenderFactory
+from walsender.sender.protocol import WalSender
+from walsender.sender.slot_table import SlotTable, WalSenderEntry
+
+__all__ = ["SlotTable", "WalSender", "WalSenderEntry", "WalSenderFactory"]

@@ -1,0 +1,103 @@
+"""`WalSenderFactory`: makes a `WalSender` per connection and holds what they share."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IReactorCore, ITransport
+from twisted.internet.protocol import Factory
+from twisted.internet.threads import deferToThreadPool
+
+from walsender.auth import IAuthorizer
+from walsender.sender.interfaces import IWalConsumer
+from walsender.sender.page_cache import PageCache
+from walsender.sender.protocol import WalSender
+from walsender.sender.sendfile_consumer import SendfileConsumer, can_sendfile
+from walsender.sender.slot_table import SlotTable
+from walsender.sender.transport_consumer import TransportConsumer
+from walsender.source import IWalSource
+from walsender.wire.dialect import Dialect
+
+
+class WalSenderFactory(Factory):
+    """
+    Serves one source to any number of clients.
+
+    :param max_wal_senders: how many clients at once.
+    :param wal_sender_timeout: seconds; 0 disables.
+    :param authentication_timeout: seconds from connect to being let in.
+    :param sendfile: move WAL in the kernel where the transport permits it.
+    :ivar stopping: no new client is let in.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        reactor: IReactorCore,
+        source: IWalSource,
+        dialect: Dialect,
+        authorizer: IAuthorizer,
+        *,
+        max_wal_senders: int = 100,
+        wal_sender_timeout: float = 60.0,
+        authentication_timeout: float = 60.0,
+        sendfile: bool = True,
+    ) -> None:
+        self.reactor = reactor
+        self.source = source
+        self.dialect = dialect
+        self.authorizer = authorizer
+        self.slot_table = SlotTable(max_wal_senders)
+        self.wal_sender_timeout = wal_sender_timeout
+        self.authentication_timeout = authentication_timeout
+        self.sendfile = sendfile
+        self.stopping = False
+        self._connections: set[WalSender] = set()
+        self._when_empty: list[Deferred[None]] = []
+
+    def buildProtocol(self, addr: IAddress) -> WalSender:  # noqa: ARG002 (the contract's)
+        """See `twisted.internet.interfaces.IProtocolFactory`."""
+        return WalSender(self)
+
+    def consumer(self, transport: ITransport) -> IWalConsumer:
+        """Return what carries a stream over *transport*."""
+        page_cache = PageCache(self._run_in_thread)
+        if self.sendfile and can_sendfile(transport, self.reactor):
+            return SendfileConsumer(self.reactor, transport, page_cache)
+        return TransportConsumer(transport, page_cache)
+
+    def _run_in_thread(self, function: object, *arguments: object) -> Deferred[object]:
+        return deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function, *arguments)
+
+    def connection_made(self, connection: WalSender) -> None:
+        """*connection* has begun."""
+        self._connections.add(connection)
+
+    def connection_lost(self, connection: WalSender) -> None:
+        """*connection* is over."""
+        self._connections.discard(connection)
+        if not self._connections:
+            waiting, self._when_empty = self._when_empty, []
+            for deferred in waiting:
+                deferred.callback(None)
+
+    def shut_down(self, *, drain: bool = False) -> Deferred[None]:
+        """
+        End every connection in good order; fires when all are gone.
+
+        :param drain: streams send all there is now, and wait until it is confirmed.
+            May be followed by a call without, which ends the waiting.
+        """
+        self.stopping = True
+        for connection in list(self._connections):
+            connection.shut_down(drain=drain)
+        if not self._connections:
+            return succeed(None)
+        gone: Deferred[None] = Deferred()
+        self._when_empty.append(gone)
+        return gone
+
+    def abort(self) -> None:
+        """Drop every connection that is left."""
+        for connection in list(self._connections):
+            connection.abort("terminating connection: shutdown")

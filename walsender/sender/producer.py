@@ -1,0 +1,271 @@
+"""
+`WalProducer`: one standby's position in WAL, and the loop that moves it.
+
+Flow control is two plain flags, not state-machine inputs: a transport pauses its
+producer from inside ``write``, so the loop must see the flag right after each
+slice that it hands over.
+
+A *message* is a header and one or more *reads* of at most `READ_SIZE` bytes.
+Pausing and fairness act between reads; an end, a keepalive or an error may only
+come between messages, since bytes inside a promised message would be taken for
+WAL.  A message is begun only when every file that it needs is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from walsender.errors import StartPositionRefused, WalsenderError
+from walsender.sender.interfaces import IStreamOwner, IWalConsumer
+from walsender.source import (
+    Cursor,
+    IWalSource,
+    IWalSubscriber,
+    SegmentUnavailable,
+    TimelineEnd,
+    WalSlice,
+)
+from walsender.wire.dialect import Dialect
+
+READ_SIZE: Final = 128 << 10  # bytes; larger writes are slower, the transport copies them
+
+
+@implementer(IPushProducer, IWalSubscriber)
+class WalProducer:
+    """
+    Pushes one timeline's WAL, from *start* on, to one consumer.
+
+    :param start: position of the first byte to send.
+    :ivar sent_position: everything before it has been given to the consumer, or is about to be.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        source: IWalSource,
+        dialect: Dialect,
+        consumer: IWalConsumer,
+        owner: IStreamOwner,
+        clock: IReactorTime,
+        timeline: int,
+        start: int,
+    ) -> None:
+        self._source = source
+        self._consumer = consumer
+        self._owner = owner
+        self._clock = clock
+        self._dialect = dialect
+        self._timeline = timeline
+        self._geometry = source.geometry
+        self._cursor = Cursor(
+            lambda number: source.open_segment(timeline, number), source.geometry.segment_size
+        )
+        self.sent_position = start
+        self._message_end = start
+        self._end = TimelineEnd(start)
+        # The end is fixed: WAL that comes later is not for this stream.
+        self._last = not dialect.sends_from(start)
+        self._caught_up = False
+        self._keepalive: bool | None = None
+        self._at_boundary: Callable[[], None] | None = None
+        self._paused = True
+        self._running = False
+        self._opening = False
+        self._stopped = False
+
+    # The owner's side
+
+    def start(self) -> None:
+        """Begin: take the connection over and follow the source."""
+        self._source.subscribe(self)
+        if not self._last:
+            self._learn_end()
+        self._consumer.start(self)
+
+    def send_keepalive(self, *, reply_requested: bool) -> None:
+        """
+        Send a keepalive as soon as one may be sent.
+
+        While the client does not read, at most one waits: a client that asks for
+        answers and never takes them costs nothing.
+        """
+        self._keepalive = reply_requested or bool(self._keepalive)
+        self._run()
+
+    def drain(self) -> None:
+        """Fix the end of the stream where the source ends now."""
+        if not self._last:
+            self._learn_end()
+        self._last = True
+        self._caught_up = False
+        self._run()
+
+    def stop_at_boundary(self, stopped: Callable[[], None]) -> None:
+        """Send no further message; call *stopped* when the one under way has been handed over."""
+        self._at_boundary = stopped
+        if self.sent_position == self._message_end:
+            self._stop_here()
+
+    def stopProducing(self) -> None:
+        """Stop for good: the connection is lost or the stream has ended.  Harmless when repeated."""
+        self._stopped = True
+        self._at_boundary = None
+        self._cursor.close()
+        self._source.unsubscribe(self)
+
+    @property
+    def level(self) -> bool:
+        """Whether nothing is left to send."""
+        return self.sent_position >= self._end.position
+
+    # The source's side
+
+    def wal_grew(self) -> None:
+        """See `IWalSubscriber`."""
+        if not self._last:
+            self._learn_end()
+        self._run()
+
+    def _learn_end(self) -> None:
+        try:
+            self._end = self._source.end_of(self._timeline)
+        except StartPositionRefused as error:
+            # The source's history has changed under a stream that had begun.
+            self._fail(error)
+
+    # The consumer's side
+
+    def pauseProducing(self) -> None:
+        """See `twisted.internet.interfaces.IPushProducer`; idempotent, called from inside `send` too."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """See `twisted.internet.interfaces.IPushProducer`."""
+        self._paused = False
+        self._run()
+
+    def read_failed(
+        self, piece: WalSlice, length: int, error: OSError | None, *, in_message: bool
+    ) -> None:
+        """
+        *piece* could not be read.
+
+        :param length: how many bytes of it could.
+        :param error: why not; ``None`` if the file ended there.
+        :param in_message: the message's header, or some of its bytes, are on their way.
+        """
+        position = piece.segment.start + piece.offset
+        failure = self._dialect.read_error(
+            piece.segment.name, self._geometry, position, length, piece.length, error
+        )
+        if in_message:
+            self.stopProducing()
+            self._owner.stream_broken(failure)
+        else:
+            self._fail(failure)
+
+    # The loop
+
+    def _run(self) -> None:
+        if self._running or self._opening:
+            return  # send() below can pause and resume us before it returns
+        self._running = True
+        try:
+            while not (self._paused or self._stopped or self._opening) and self._step():
+                pass
+        finally:
+            self._running = False
+
+    def _step(self) -> bool:
+        """Send one read; return whether there may be more to do."""
+        prefix = b""
+        position = self.sent_position
+        if position == self._message_end:
+            if self._keepalive is not None:
+                self._send_waiting_keepalive()
+                return True
+            end = self._end.position
+            if position >= end:
+                self._level()
+                return False
+            message_end = self._dialect.message_end(position, end, self._geometry)
+            if not self._cursor.covers(position, message_end):
+                self._open(position, message_end)
+                return False
+            self._cursor.read_ahead(end)
+            prefix = self._dialect.wal_header(
+                self._geometry.lsn(position),
+                self._geometry.lsn(end),
+                self._clock.seconds(),
+                message_end - position,
+            )
+            self._message_end = message_end
+        piece = self._cursor.slice(position, min(self._message_end, position + READ_SIZE))
+        assert piece is not None, "all files of a message are open before it begins"
+        self.sent_position = position + piece.length
+        self._consumer.send(prefix, piece)
+        if self.sent_position == self._message_end and not self._stopped:
+            self._owner.wal_sent(self.sent_position)
+            if self._at_boundary is not None:
+                self._stop_here()
+        return True
+
+    def _send_waiting_keepalive(self) -> None:
+        keepalive = self._dialect.keepalive(
+            self._geometry.lsn(self.sent_position),
+            self._clock.seconds(),
+            reply_requested=bool(self._keepalive),
+        )
+        self._keepalive = None
+        self._consumer.write(keepalive)
+
+    def _level(self) -> None:
+        """Nothing is left to send."""
+        if self._end.next_timeline is not None and self._end.position == self.sent_position:
+            end = self._end
+            self.stopProducing()
+            self._owner.timeline_ended(end)
+        elif not self._caught_up:
+            self._caught_up = True
+            self._owner.caught_up()
+
+    def _stop_here(self) -> None:
+        stopped = self._at_boundary
+        assert stopped is not None, "asked to stop"
+        self.stopProducing()
+        stopped()
+
+    def _open(self, start: int, end: int) -> None:
+        self._opening = True
+        self._cursor.open(start, end).addCallbacks(self._opened, self._open_failed)
+
+    def _opened(self, _: None) -> None:
+        self._opening = False
+        self._run()
+
+    def _open_failed(self, failure: Failure) -> None:
+        self._opening = False
+        if self._stopped:
+            return
+        error = failure.value
+        if isinstance(error, SegmentUnavailable):
+            lsn = self._geometry.lsn(error.earliest)
+            self._fail(
+                self._dialect.open_error(error.name, self._geometry, error.segment_number, error.error, lsn)
+            )
+        elif isinstance(error, WalsenderError):
+            self._fail(error)
+        else:
+            self._log.failure("opening a WAL segment failed", failure)
+            self._fail(WalsenderError("internal error"))
+
+    def _fail(self, error: WalsenderError) -> None:
+        self.stopProducing()
+        self._owner.stream_failed(error)

@@ -1,0 +1,416 @@
+"""
+`WalSender`: the protocol that serves one client.
+
+A shell: bytes go into the wire room's buffer, messages come out, the state
+table says whether they are legal, and what answers them is elsewhere (`startup`,
+`commands`, `stream`).  Here alone errors become ErrorResponses, and a connection
+ends in one of two ways:
+
+* `_close` after last words: the transport sends what it has, within a bound;
+* `abort` when nothing can be said any more;
+
+and in both cases, and when the peer is gone, `connectionLost` frees everything.
+
+Input is processed one message at a time.  It is held back while the transport's
+buffer is full, so that a client cannot ask faster than it reads, and from the
+end of a stream until the stream has handed the transport back.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IPushProducer
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from walsender.errors import AdminShutdown, InvalidMessage, ProtocolViolation, WalsenderError
+from walsender.sender.commands import check_not_ahead, check_start
+from walsender.sender.startup import Session, open_session, peer_text
+from walsender.sender.states import (
+    FIRST,
+    MODERN,
+    Authenticated,
+    IllegalTransition,
+    State,
+    StreamStarted,
+    next_state,
+)
+from walsender.sender.stream import LINGER, Stream
+from walsender.wire import (
+    CancelRequest,
+    CopyData,
+    ExtendedQuery,
+    FrontendBuffer,
+    FrontendMessage,
+    FunctionCall,
+    GSSENCRequest,
+    ObsoleteProtocol,
+    Query,
+    ReadyForQuery,
+    SilentViolation,
+    SSLRequest,
+    StartReplication,
+    StartupMessage,
+    Sync,
+    decode_startup_packet,
+    old_format_error,
+    printable,
+    unencrypted_data,
+)
+
+if TYPE_CHECKING:
+    from walsender.sender.factory import WalSenderFactory
+
+_MAX_HELD: Final = 64 << 10  # bytes of input kept while it is held back
+
+_READY: Final = ReadyForQuery().encode()
+
+
+@implementer(IHalfCloseableProtocol, IPushProducer)
+class WalSender(Protocol):
+    """
+    One client's conversation.
+
+    :ivar state: where it stands.
+    """
+
+    log = Logger()
+
+    def __init__(self, factory: WalSenderFactory) -> None:
+        self.factory: WalSenderFactory = factory
+        self.state = State.STARTUP
+        self._dialect = factory.dialect
+        self._transitions = MODERN if self._dialect.copy_both else FIRST
+        self._buffer = FrontendBuffer()
+        self._session: Session | None = None
+        self._stream: Stream | None = None
+        self._ssl_done = self._gss_done = False
+        self._skipping_to_sync = False
+        self._transport_full = False
+        self._processing = False
+        self._timer: IDelayedCall | None = None  # authentication_timeout; at the end the bound on last words
+        self._end_logged = False
+
+    # Twisted's side
+
+    def connectionMade(self) -> None:
+        """A client has connected."""
+        self._set_timer(self.factory.authentication_timeout, self._authentication_timed_out)
+        if isinstance(self.transport.getPeer(), (IPv4Address, IPv6Address)):
+            self.transport.setTcpNoDelay(True)
+            self.transport.setTcpKeepAlive(True)
+        self.factory.connection_made(self)
+        self.transport.registerProducer(self, True)
+
+    def dataReceived(self, data: bytes) -> None:
+        """The client has sent something."""
+        if self.state is State.CLOSED:
+            return
+        if self._stream is not None:
+            self._stream.heard()
+        self._buffer.receive_data(data)
+        self._process()
+        if self._is_held and self._buffer.pending > _MAX_HELD:
+            self.transport.pauseProducing()
+
+    def readConnectionLost(self) -> None:
+        """The client has closed its half: it will say no more, but may still listen."""
+        if self.state is State.COMMAND and not self._dialect.copy_both:
+            self._fail(ProtocolViolation("unexpected EOF on standby connection"))
+        elif self.state is not State.CLOSED:
+            if self._stream is not None:
+                self._log_end("unexpected EOF on standby connection")
+            self._close()
+
+    def writeConnectionLost(self) -> None:
+        """See `twisted.internet.interfaces.IHalfCloseableProtocol`; we never close our half alone."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone; free everything."""
+        if self._stream is not None and not reason.check(ConnectionDone):
+            self._log_end(f"could not receive data from client: {reason.getErrorMessage()}")
+        self.state = State.CLOSED
+        self._set_timer(None)
+        self._drop_stream()
+        if self._session is not None:
+            self.factory.slot_table.free(self._session.entry)
+        self.factory.connection_lost(self)
+
+    # IPushProducer towards the transport, outside streams: what is paused is the reading of input
+
+    def pauseProducing(self) -> None:
+        """The transport's buffer is full: answer no more until it is empty."""
+        self._transport_full = True
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The transport's buffer is empty."""
+        self._transport_full = False
+        self.transport.resumeProducing()
+        self._process()
+
+    def stopProducing(self) -> None:
+        """The connection is lost; `connectionLost` follows."""
+
+    # walsender.sender.stream.IStreamHost
+
+    def advance(self, event: type) -> None:
+        """Move the state machine by an event of our own."""
+        self.state = next_state(self._transitions, self.state, event)
+
+    def stream_ended(self) -> None:
+        """The transport is ours again; commands may come."""
+        self._stream = None
+        if self.factory.stopping:
+            self.shut_down()
+            return
+        self._transport_full = False
+        self.transport.registerProducer(self, True)
+        self.transport.resumeProducing()
+        self._process()
+
+    def stream_closed(self) -> None:
+        """The transport is ours again, and the conversation is over."""
+        self._stream = None
+        self._close()
+
+    def abort(self, reason: str) -> None:
+        """Drop the connection at once: nothing can be said on it any more."""
+        self._log_end(reason)
+        self.state = State.CLOSED
+        self._set_timer(None)
+        self._drop_stream()
+        self.transport.abortConnection()
+
+    def log_error(self, error: WalsenderError) -> None:
+        """Log, in one line, what the client is told."""
+        detail = "" if error.detail is None else f" ({printable(error.detail)})"
+        self.log.error(
+            "{client} {severity}: {message}{detail}",
+            client=self.client,
+            severity=self._dialect.severity(error),
+            message=printable(error.message),
+            detail=detail,
+        )
+
+    @property
+    def client(self) -> str:
+        """Who this is, for the log: address, user and application name."""
+        where = peer_text(self.transport.getPeer())
+        if self._session is None:
+            return where
+        entry = self._session.entry
+        return f"{where} {printable(entry.user)} {printable(entry.application_name)}".rstrip()
+
+    # The server's side
+
+    def shut_down(self, *, drain: bool = False) -> None:
+        """
+        The server stops: end in good order.
+
+        :param drain: a stream sends all there is, and waits until it is confirmed, first.
+            A later call without ends the waiting.
+        """
+        if self.state is State.CLOSED:
+            return
+        if self._stream is None:
+            self._fail(AdminShutdown("terminating connection due to administrator command"))
+        elif drain:
+            self._stream.drain()
+        else:
+            self._stream.shut_down()
+
+    def _authentication_timed_out(self) -> None:
+        self._timer = None
+        self.abort("canceling authentication due to timeout")
+
+    # Input
+
+    @property
+    def _is_held(self) -> bool:
+        return self._stream is not None and self._stream.ending
+
+    def _process(self) -> None:
+        """Take messages from the buffer until it has no whole one, or input is held back."""
+        if self._processing:
+            return
+        self._processing = True
+        try:
+            while not (self.state is State.CLOSED or self._is_held or self._transport_full):
+                if not self._process_one():
+                    break
+        finally:
+            self._processing = False
+
+    def _process_one(self) -> bool:
+        """Process one message; return whether there was one."""
+        try:
+            return self._process_packet() if self.state is State.STARTUP else self._process_message()
+        except SilentViolation as error:
+            self._violated(error)
+        except WalsenderError as error:
+            self._fail(error)
+        except Exception:
+            # The shell's edge: a bug of ours costs one connection only.
+            self.log.failure("internal error while serving {client}", client=self.client)
+            self._fail(WalsenderError("internal error"))
+        return True
+
+    def _process_packet(self) -> bool:
+        packet = self._buffer.next_packet()
+        if packet is None:
+            return False
+        request = decode_startup_packet(packet, ssl_done=self._ssl_done, gss_done=self._gss_done)
+        state = next_state(self._transitions, self.state, type(request))
+        if isinstance(request, StartupMessage):
+            self.state = state
+            self._session = open_session(
+                self.factory, request, self.transport.getPeer(), self.transport.write
+            )
+            self._set_timer(None)
+            self.advance(Authenticated)
+        elif isinstance(request, CancelRequest):
+            self._close()
+        else:
+            self._ssl_done |= isinstance(request, SSLRequest)
+            self._gss_done |= isinstance(request, GSSENCRequest)
+            self.transport.write(b"N")
+            if self._buffer.pending:
+                raise unencrypted_data(request)
+        return True
+
+    def _process_message(self) -> bool:
+        streaming = self._stream is not None
+        if self._dialect.closes_at(self._buffer.peek_type(), streaming=streaming):
+            self._close()
+            return True
+        message = self._buffer.next_message(self._dialect.message_rules(streaming=streaming))
+        if message is None:
+            return False
+        try:
+            state = next_state(self._transitions, self.state, type(message))
+        except IllegalTransition:
+            raise self._dialect.unexpected_message(message) from None
+        if state is State.CLOSED:
+            self._close()
+        elif self._stream is None:
+            self._process_command(message)
+        elif isinstance(message, CopyData):
+            self._stream.copy_data_received(message.data)
+        else:
+            self.state = state
+            self._stream.copy_done_received()
+        return True
+
+    def _process_command(self, message: FrontendMessage) -> None:
+        if isinstance(message, Sync):
+            self._skipping_to_sync = False
+            self.transport.write(_READY)
+        elif self._skipping_to_sync:
+            return
+        elif isinstance(message, Query):
+            self._execute(message.text)
+        elif isinstance(message, ExtendedQuery):
+            self._skipping_to_sync = True
+            raise InvalidMessage("extended query protocol not supported in a replication connection")
+        elif isinstance(message, FunctionCall):
+            raise InvalidMessage("fastpath function calls not supported in a replication connection")
+        # What is left (Flush, late messages of COPY) asks for no answer.
+
+    def _execute(self, text: bytes) -> None:
+        assert self._session is not None, "only an admitted client has commands"
+        command = self._dialect.parse_command(text)
+        if isinstance(command, StartReplication):
+            self._start_replication(command, self._session)
+        else:
+            self.transport.write(self._session.answers.answer(command) + _READY)
+
+    def _start_replication(self, command: StartReplication, session: Session) -> None:
+        factory, source, dialect = self.factory, self.factory.source, self._dialect
+        timeline, start, end = check_start(command, source)
+        if end.next_timeline is not None and start == end.position:
+            self.transport.write(dialect.stream_result(end.next_timeline, source.geometry.lsn(start)))
+            return
+        self.transport.write(dialect.start_response())
+        if dialect.copy_both:
+            check_not_ahead(command, source, end)
+        self.advance(StreamStarted)
+        self.transport.unregisterProducer()
+        self._stream = Stream(
+            self,
+            source,
+            dialect,
+            factory.consumer(self.transport),
+            session.entry,
+            factory.reactor,
+            timeline,
+            start,
+            session.parameters.wal_sender_timeout,
+        )
+        self.log.info(
+            "{client} started streaming WAL at {lsn} on timeline {timeline}",
+            client=self.client,
+            lsn=command.start,
+            timeline=timeline,
+        )
+        self._stream.start()
+
+    # Ends
+
+    def _fail(self, error: WalsenderError) -> None:
+        """Tell the client what is wrong; before it is admitted, and if the error is fatal, that is the end."""
+        if self._stream is not None:
+            self._stream.refuse(error)
+            return
+        self.log_error(error)
+        fatal = self._session is None or self._dialect.severity(error) == "FATAL"
+        if isinstance(error, ObsoleteProtocol):
+            self.transport.write(old_format_error(error))
+        else:
+            self.transport.write(self._dialect.error(error, fatal=fatal))
+        if fatal:
+            self._close()
+        elif not self._skipping_to_sync:
+            self.transport.write(_READY)
+
+    def _violated(self, error: SilentViolation) -> None:
+        """The stream of bytes makes no sense any more."""
+        if self._session is not None and not self._dialect.copy_both and self._stream is None:
+            self.log_error(error)
+            self._fail(ProtocolViolation("unexpected EOF on standby connection"))
+            return
+        self._log_end(error.message)
+        self._close()
+
+    def _close(self) -> None:
+        """Read no more; close when the transport has sent what it has, or after a bound."""
+        if self.state is State.CLOSED:
+            return
+        self.state = State.CLOSED
+        if self._stream is not None:
+            self._drop_stream()
+        else:
+            self.transport.unregisterProducer()
+        self._set_timer(LINGER, self.transport.abortConnection)
+        self.transport.loseConnection()
+
+    def _drop_stream(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+    def _set_timer(self, seconds: float | None, expired: object = None) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None if seconds is None else self.factory.reactor.callLater(seconds, expired)
+
+    def _log_end(self, message: str) -> None:
+        """Log why the connection ends, once however many ways lead there."""
+        if not self._end_logged:
+            self._end_logged = True
+            self.log.info("{client} {message}", client=self.client, message=printable(message))

@@ -1,0 +1,62 @@
+"""``wal_sender_timeout``: ask a silent standby for a sign of life, then give it up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+
+class ReplyTimeout:
+    """
+    Watches how long one standby has been silent.
+
+    After half the timeout without any input *ask* is called, once until there is
+    input again; after all of it *give_up*.  A reply only writes down the time:
+    the timer is moved when it fires, not at every message.
+
+    :param timeout: seconds; 0 disables.
+
+    Source: PostgreSQL, src/backend/replication/walsender.c, WalSndKeepaliveIfNecessary
+    and WalSndCheckTimeOut.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, timeout: float, ask: Callable[[], None], give_up: Callable[[], None]
+    ) -> None:
+        self._clock = clock
+        self._timeout = timeout
+        self._ask = ask
+        self._give_up = give_up
+        self._asked = False
+        self._last_reply = clock.seconds()
+        self._timer: IDelayedCall | None = None
+        self._stopped = False
+        if timeout:
+            self._timer = clock.callLater(timeout / 2, self._look)
+
+    def reply_received(self) -> None:
+        """The standby has sent something."""
+        self._last_reply = self._clock.seconds()
+        self._asked = False
+
+    def stop(self) -> None:
+        """Watch no longer; harmless when repeated."""
+        self._stopped = True
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+
+    def _look(self) -> None:
+        silent = self._clock.seconds() - self._last_reply
+        self._timer = None
+        if silent >= self._timeout:
+            self._give_up()
+            return
+        if silent >= self._timeout / 2 and not self._asked:
+            self._asked = True
+            self._ask()
+            if self._stopped:
+                return  # asking has found the connection lost
+        due = self._timeout if self._asked else self._timeout / 2
+        self._timer = self._clock.callLater(max(0.0, due - silent), self._look)

@@ -1,0 +1,275 @@
+"""
+The consumer for plain sockets: the kernel moves WAL from file to socket, Python never sees it.
+
+``sendfile`` hands page-cache pages to the socket, not copies, so only bytes that
+nobody will ever change may go this way; what lies below a source's flush
+position is of that kind.  While a stream runs, this object writes to a
+duplicate of the transport's socket and the transport itself only reads:
+
+* It waits until the transport's own buffer is empty.  A pull producer learns
+  that: its first ``resumeProducing`` comes on registration, the second when
+  everything has been written.
+* Every byte of the stream goes through here, so that nothing overtakes.
+* The clean-up has one order: stop watching the duplicate, close it, unregister
+  from the transport; only then may the transport be lost or aborted.  An open
+  duplicate would go on sending after an abort.
+* When the peer hangs up, the reactor tells the duplicate first and then the
+  transport; when only sending fails, it tells the duplicate alone, and the
+  transport is aborted from here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import Final
+
+from twisted.internet import tcp, unix
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IPullProducer, IReactorFDSet, ITCPTransport, ITransport, IWriteDescriptor
+from twisted.internet.main import CONNECTION_LOST
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from walsender.sender.interfaces import IWalConsumer
+from walsender.sender.page_cache import PageCache
+from walsender.sender.producer import WalProducer
+from walsender.source import WalSlice
+
+# How much one client may take per wake-up before the others have their turn.
+SHARE: Final = 1 << 20  # bytes
+
+_PEER_GONE: Final = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT, errno.ENOTCONN})
+
+
+def can_sendfile(transport: ITransport, reactor: object) -> bool:
+    """
+    Return whether *transport* is a bare server-side TCP or unix socket under a descriptor-watching *reactor*.
+
+    Anything wrapped around a socket (TLS above all) would be bypassed.
+    """
+    return (
+        type(transport) in {tcp.Server, unix.Server}
+        and not getattr(transport, "TLS", False)
+        and IReactorFDSet.providedBy(reactor)
+    )
+
+
+@implementer(IPullProducer)
+class _TransportDrained:
+    """Calls *drained* once the transport has written everything that it was given."""
+
+    def __init__(self, consumer: SendfileConsumer) -> None:
+        self._consumer = consumer
+        self._registered = False
+
+    def resumeProducing(self) -> None:
+        if self._registered:
+            self._consumer.transport_drained()
+        self._registered = True
+
+    def stopProducing(self) -> None:
+        self._consumer.connection_lost()
+
+
+@implementer(IWalConsumer, IWriteDescriptor)
+class SendfileConsumer:
+    """
+    Moves WAL within the kernel.
+
+    At most one piece is on its way.  What is still to be sent is, in this order:
+    ``_prefix``, the rest of the piece, ``_tail``.
+    """
+
+    def __init__(self, reactor: IReactorFDSet, transport: ITCPTransport, page_cache: PageCache) -> None:
+        self._reactor = reactor
+        self._transport = transport
+        self._page_cache = page_cache
+        self._producer: WalProducer | None = None
+        self._socket: socket.socket | None = None
+        self._prefix = b""
+        self._piece: WalSlice | None = None
+        self._offset = 0
+        self._left = 0
+        self._tail = b""
+        self._share = SHARE
+        self._warming = False
+        self._watching = False
+        self._finished: Deferred[None] | None = None
+
+    # IWalConsumer
+
+    def start(self, producer: WalProducer) -> None:
+        """See `IWalConsumer`."""
+        self._producer = producer
+        self._transport.registerProducer(_TransportDrained(self), False)
+
+    def send(self, prefix: bytes, piece: WalSlice) -> None:
+        """See `IWalConsumer`."""
+        self._prefix = prefix
+        self._piece = piece
+        self._offset = piece.offset
+        self._left = piece.length
+        if self._page_cache.holds(piece):
+            if self._push():
+                self._share -= piece.length
+                if self._share <= 0:
+                    self._wait()
+            return
+        assert self._producer is not None, "a closed consumer's producer has been stopped"
+        self._warming = True
+        self._producer.pauseProducing()
+        self._page_cache.warm(piece).addCallback(self._warmed)
+
+    def write(self, data: bytes) -> None:
+        """See `IWalConsumer`."""
+        self._tail += data
+        if self._socket is not None and not self._warming and not self._watching:
+            self._push()
+
+    def finish(self) -> Deferred[None]:
+        """See `IWalConsumer`."""
+        self._finished = Deferred()
+        finished = self._finished
+        if self._socket is not None and not self._unsent():
+            self._hand_back()
+        return finished
+
+    def close(self) -> None:
+        """See `IWalConsumer`."""
+        if self._producer is None:
+            return
+        self._producer = None
+        self._piece = None
+        self._page_cache.forget()
+        if self._socket is not None:
+            self._reactor.removeWriter(self)
+            self._watching = False
+            self._socket.close()
+            self._socket = None
+        self._transport.unregisterProducer()
+
+    # The transport's side
+
+    def transport_drained(self) -> None:
+        """The transport has written all; the socket is ours now."""
+        if self._producer is None or self._socket is not None:
+            return
+        handle: socket.socket = self._transport.getHandle()  # type: ignore[attr-defined]
+        self._socket = handle.dup()
+        if self._push() and self._finished is None:
+            self._producer.resumeProducing()
+
+    def connection_lost(self) -> None:
+        """The transport has lost its connection."""
+        producer = self._producer
+        self.close()
+        if producer is not None:
+            producer.stopProducing()
+
+    # IWriteDescriptor
+
+    def fileno(self) -> int:
+        """Return the duplicate's descriptor; -1 when it is closed."""
+        return -1 if self._socket is None else self._socket.fileno()
+
+    def logPrefix(self) -> str:
+        """See `twisted.internet.interfaces.ILoggingContext`."""
+        return "walsender"
+
+    def doWrite(self) -> Exception | None:
+        """The socket has room again."""
+        self._share = SHARE
+        if not self._push():
+            return None
+        if self._producer is not None and self._finished is None:
+            # Watching goes on while the producer runs, so that a client that is
+            # catching up costs no system calls to stop and start watching it.
+            self._producer.resumeProducing()
+        if self._watching and not self._unsent() and self._share > 0 and not self._warming:
+            self._reactor.removeWriter(self)
+            self._watching = False
+        return None
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The reactor found the duplicate hung up."""
+        self.connection_lost()
+        self._transport.abortConnection()
+
+    # Sending
+
+    def _unsent(self) -> bool:
+        return bool(self._prefix or self._left or self._tail)
+
+    def _warmed(self, _: object) -> None:
+        self._warming = False
+        if self._producer is not None and self._push() and self._finished is None:
+            self._producer.resumeProducing()
+
+    def _wait(self) -> None:
+        """Have `doWrite` called when the socket has room, and send nothing more until then."""
+        assert self._producer is not None, "only an open consumer sends"
+        self._producer.pauseProducing()
+        if not self._watching:
+            self._watching = True
+            self._reactor.addWriter(self)
+
+    def _push(self) -> bool:
+        """Send what is unsent; return whether all of it went and the stream goes on."""
+        while self._socket is not None:
+            try:
+                if self._prefix:
+                    more = socket.MSG_MORE if self._left else 0
+                    self._prefix = self._prefix[self._socket.send(self._prefix, more) :]
+                elif self._left:
+                    if not self._send_file():
+                        return False
+                elif self._tail:
+                    self._prefix, self._tail = self._tail, b""
+                else:
+                    self._piece = None
+                    if self._finished is not None:
+                        self._hand_back()
+                        return False
+                    return True
+            except BlockingIOError:
+                self._wait()
+                return False
+            except InterruptedError:
+                continue
+            except OSError as error:
+                self._failed(error)
+                return False
+        return False
+
+    def _send_file(self) -> bool:
+        assert self._socket is not None, "checked by the caller"
+        assert self._piece is not None, "bytes are left of it"
+        sent = os.sendfile(
+            self._socket.fileno(), self._piece.segment.descriptor, self._offset, self._left
+        )
+        if not sent:
+            self._read_failed(None)  # the file has become shorter
+            return False
+        self._offset += sent
+        self._left -= sent
+        return True
+
+    def _failed(self, error: OSError) -> None:
+        if error.errno in _PEER_GONE or not self._left or self._prefix:
+            self.connectionLost(Failure(CONNECTION_LOST))
+        else:
+            self._read_failed(error)
+
+    def _read_failed(self, error: OSError | None) -> None:
+        producer, piece = self._producer, self._piece
+        assert producer is not None, "only an open consumer sends"
+        assert piece is not None, "only reading a piece fails so"
+        producer.read_failed(piece, piece.length - self._left, error, in_message=True)
+
+    def _hand_back(self) -> None:
+        finished, self._finished = self._finished, None
+        assert finished is not None, "called once, after finish()"
+        self.close()
+        finished.callback(None)

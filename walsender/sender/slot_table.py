@@ -1,0 +1,124 @@
+"""
+The table of walsenders: one entry per connection, shared by all, held by the factory.
+
+What is shown of a standby anywhere is read from here and kept nowhere else.
+(Not to be mixed up with replication slots, which survive their connection.)
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from walsender.errors import TooManyConnections
+from walsender.lsn import INVALID_LSN, LSN
+
+# States as pg_stat_replication shows them.
+STARTUP: Final = "startup"
+CATCHUP: Final = "catchup"
+STREAMING: Final = "streaming"
+STOPPING: Final = "stopping"
+
+_MAX_PROCESS_ID: Final = (1 << 31) - 1
+
+
+@dataclass(slots=True, eq=False)
+class WalSenderEntry:
+    """
+    What is known of one walsender.
+
+    :ivar process_id: names the connection, as a backend's pid does; unique among live ones.
+    :ivar address: the client's numeric address, or ``[local]``.
+    :ivar port: the client's port, or -1 for a unix socket.
+    :ivar started_at: seconds since 1970, as all times here.
+    :ivar state: as ``pg_stat_replication.state``.
+    :ivar sent_lsn: end of what has been given to the transport; 0 before a start.
+    :ivar write_lsn: as the standby reported it; likewise *flush_lsn* and *replay_lsn*.
+    :ivar reply_time: the standby's clock in its last report; ``None`` before one.
+    """
+
+    process_id: int
+    address: str
+    port: int
+    started_at: float
+    user: str = ""
+    application_name: str = ""
+    state: str = STARTUP
+    sent_lsn: LSN = INVALID_LSN
+    write_lsn: LSN = INVALID_LSN
+    flush_lsn: LSN = INVALID_LSN
+    replay_lsn: LSN = INVALID_LSN
+    reply_time: float | None = None
+
+    @property
+    def activity(self) -> str:
+        """What the process title says of this walsender, as PostgreSQL words it."""
+        return f"streaming {self.sent_lsn}" if self.sent_lsn else self.state
+
+    def reset(self) -> None:
+        """Forget the stream that has ended."""
+        self.state = STARTUP
+        self.sent_lsn = self.write_lsn = self.flush_lsn = self.replay_lsn = INVALID_LSN
+        self.reply_time = None
+
+
+class SlotTable:
+    """
+    All walsenders of one server.
+
+    :param limit: ``max_wal_senders``.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._entries: dict[int, WalSenderEntry] = {}
+        self._process_ids = itertools.cycle(range(1, _MAX_PROCESS_ID))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[WalSenderEntry]:
+        return iter(self._entries.values())
+
+    def new_process_id(self) -> int:
+        """Return an identifier that no live walsender has."""
+        return next(number for number in self._process_ids if number not in self._entries)
+
+    def reserve(self, entry: WalSenderEntry) -> None:
+        """
+        Enter *entry*.
+
+        :raises walsender.errors.TooManyConnections: every place is taken.  The
+            text is that of current servers; older dialects word it themselves.
+
+        Source: PostgreSQL, src/backend/storage/lmgr/proc.c, InitProcess.
+        """
+        if len(self._entries) >= self.limit:
+            raise TooManyConnections(
+                "number of requested standby connections exceeds "
+                f'"max_wal_senders" (currently {self.limit})'
+            )
+        self._entries[entry.process_id] = entry
+
+    def free(self, entry: WalSenderEntry) -> None:
+        """Give the place back; harmless when it is not held."""
+        if self._entries.get(entry.process_id) is entry:
+            del self._entries[entry.process_id]
+
+    def oldest_sent(self) -> LSN:
+        """
+        Return the lowest sent position over all entries that have one; 0 if none has.
+
+        Source: PostgreSQL 9.0, src/backend/replication/walsender.c, GetOldestWALSendPointer.
+        """
+        return min((entry.sent_lsn for entry in self if entry.sent_lsn), default=INVALID_LSN)
+
+    def activity(self) -> str:
+        """Return one line on what all walsenders do, for the process title."""
+        if len(self._entries) == 1:
+            return next(iter(self)).activity
+        oldest = self.oldest_sent()
+        standbys = f"{len(self._entries)} standbys"
+        return f"{standbys}, streaming {oldest}" if oldest else standbys

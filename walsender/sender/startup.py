@@ -1,0 +1,139 @@
+"""From a start-up packet to a session: who it is, whether it may come in, what it is greeted with."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.interfaces import IAddress
+
+from walsender.auth import ConnectionRequest
+from walsender.errors import (
+    CannotConnectNow,
+    FeatureNotSupported,
+    InsufficientPrivilege,
+    TooManyConnections,
+)
+from walsender.sender.commands import CommandAnswers
+from walsender.sender.parameters import SessionParameters
+from walsender.sender.slot_table import WalSenderEntry
+from walsender.wire import (
+    AUTHENTICATION_OK,
+    BackendKeyData,
+    ReadyForQuery,
+    ReplicationMode,
+    StartupMessage,
+    negotiate,
+    parse_options,
+    truncation_notice,
+)
+from walsender.wire.dialect import Dialect
+
+if TYPE_CHECKING:
+    from walsender.sender.factory import WalSenderFactory
+
+_NO_SQL: Final = (
+    "Connect with replication=true; for SQL and logical decoding connect to the PostgreSQL server itself."
+)
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """An admitted client: its entry in the slot table, its parameters, and who answers its commands."""
+
+    entry: WalSenderEntry
+    parameters: SessionParameters
+    answers: CommandAnswers
+
+
+def peer_text(address: IAddress) -> str:
+    """Return where a client comes from, for the log."""
+    if isinstance(address, (IPv4Address, IPv6Address)):
+        return f"{address.host}:{address.port}"
+    return "[local]"
+
+
+def open_session(
+    factory: WalSenderFactory, message: StartupMessage, peer: IAddress, write: Callable[[bytes], object]
+) -> Session:
+    """
+    Let a client in, or not.
+
+    What it is told on the way is written; the order is the dialect's.  If this
+    raises, no entry of the slot table is held.
+
+    :raises walsender.errors.WalsenderError: it may not come in, or not now.  Every error is fatal here.
+
+    Source: PostgreSQL, src/backend/tcop/postgres.c, PostgresMain, and utils/init/postinit.c, InitPostgres.
+    """
+    dialect, source = factory.dialect, factory.source
+    minor, negotiation = negotiate(message.version, message.extensions)
+    if negotiation is not None:
+        write(negotiation.encode())
+    is_tcp = isinstance(peer, (IPv4Address, IPv6Address))
+    request = ConnectionRequest(ipaddress.ip_address(peer.host) if is_tcp else None, message.user)
+    mode = dialect.replication_mode(message.parameters.get("replication", "false"))
+    if factory.stopping:
+        raise CannotConnectNow("the database system is shutting down")
+    if not source.ready:
+        raise CannotConnectNow("the database system is starting up")
+    factory.authorizer.admit(request)
+    if mode is not ReplicationMode.PHYSICAL:
+        raise NotForSessions("walsender serves physical replication connections only", hint=_NO_SQL)
+    entry = WalSenderEntry(
+        factory.slot_table.new_process_id(),
+        request.host,
+        peer.port if is_tcp else -1,
+        factory.reactor.seconds(),
+        request.user,
+    )
+    if dialect.reserves_before_authentication:
+        _reserve(factory, entry)
+    try:
+        write(AUTHENTICATION_OK.encode())
+        parameters = _session_parameters(factory, message, write)
+        entry.application_name = parameters.application_name
+        write(dialect.greeting(parameters.reported))
+        if not factory.authorizer.may_replicate(request):
+            raise dialect.may_not_replicate()
+        if not dialect.reserves_before_authentication:
+            _reserve(factory, entry)
+    except BaseException:
+        factory.slot_table.free(entry)
+        raise
+    if dialect.sends_key_data:
+        key = secrets.token_bytes(32 if minor >= 2 else 4)
+        write(BackendKeyData(entry.process_id, key).encode())
+    write(ReadyForQuery().encode())
+    return Session(entry, parameters, CommandAnswers(source, dialect, parameters))
+
+
+class NotForSessions(FeatureNotSupported, severity="FATAL"):
+    """The client wants an ordinary session."""
+
+
+def _reserve(factory: WalSenderFactory, entry: WalSenderEntry) -> None:
+    try:
+        factory.slot_table.reserve(entry)
+    except TooManyConnections as error:
+        raise factory.dialect.too_many_connections(error) from None
+
+
+def _session_parameters(
+    factory: WalSenderFactory, message: StartupMessage, write: Callable[[bytes], object]
+) -> SessionParameters:
+    parameters = SessionParameters(
+        factory.dialect, factory.source, message.user, factory.slot_table.limit, factory.wal_sender_timeout
+    )
+    # Later wins: what is named in the packet itself over what is in its options.
+    for name, value in parse_options(message.parameters.get("options", "")):
+        parameters.set(name, value)
+    for name, value in message.parameters.items():
+        if name == "application_name" and (notice := truncation_notice(value)) is not None:
+            write(notice.encode())
+        parameters.set(name, value)
+    return parameters

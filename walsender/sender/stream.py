@@ -1,0 +1,305 @@
+"""
+One START_REPLICATION: from the message that begins the stream to the one that ends it.
+
+A stream ends in one of these ways, and each leaves the client at a message
+boundary unless the connection is aborted:
+
+* the client sends CopyDone: ours is the answer, then the results;
+* a historic timeline is sent: CopyDone, the client's CopyDone, then the results;
+* WAL cannot be read: an ErrorResponse; the session goes on unless the dialect forbids it;
+* the server stops: ``COPY 0`` and the connection is closed;
+* the client breaks the protocol: a FATAL ErrorResponse and the connection is closed;
+* the client is silent for too long, or a file becomes shorter inside a message: abort.
+
+Whatever comes from the client between an end and the moment when the
+consumer has handed the transport back stays unread in the protocol's buffer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from walsender.errors import WalsenderError
+from walsender.lsn import LSN
+from walsender.sender.interfaces import IStreamOwner, IWalConsumer
+from walsender.sender.producer import WalProducer
+from walsender.sender.reply_timeout import ReplyTimeout
+from walsender.sender.slot_table import CATCHUP, STOPPING, STREAMING, WalSenderEntry
+from walsender.sender.states import ShutdownBegun, State, StreamFailed, TimelineEnded
+from walsender.source import IWalSource, TimelineEnd
+from walsender.wire import ReadyForQuery, StandbyStatusUpdate, from_pg_timestamp
+from walsender.wire.dialect import Dialect, ModernDialect
+
+# While a drain waits for a standby to confirm, it is asked again at most this
+# often: PostgreSQL asks after every reply and spins with a standby that cannot confirm.
+_DRAIN_ASKS_EVERY: Final = 0.1  # seconds
+
+# How long a peer may take to read our last words.
+LINGER: Final = 10.0  # seconds
+
+
+class IStreamHost(Protocol):
+    """What a stream needs of the protocol that it belongs to."""
+
+    def advance(self, event: type) -> None:
+        """Move the state machine."""
+
+    @property
+    def state(self) -> State:
+        """Where the conversation stands."""
+
+    def stream_ended(self) -> None:
+        """The transport is the protocol's again; commands may come."""
+
+    def stream_closed(self) -> None:
+        """The transport is the protocol's again; close it when all is written."""
+
+    def abort(self, reason: str) -> None:
+        """The connection is useless; drop it and log why."""
+
+    def log_error(self, error: WalsenderError) -> None:
+        """Log what the client is told."""
+
+
+@implementer(IStreamOwner)
+class Stream:
+    """
+    One stream to one client.
+
+    :param timeout: ``wal_sender_timeout`` in seconds.
+    :ivar ending: the end is on its way; what the client sends now is for after it.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        host: IStreamHost,
+        source: IWalSource,
+        dialect: Dialect,
+        consumer: IWalConsumer,
+        entry: WalSenderEntry,
+        clock: IReactorTime,
+        timeline: int,
+        start: int,
+        timeout: float,
+    ) -> None:
+        self._host = host
+        self._geometry = source.geometry
+        self._source = source
+        self._dialect = dialect
+        self._consumer = consumer
+        self._entry = entry
+        self._clock = clock
+        self._timeline = timeline
+        self._producer = WalProducer(source, dialect, consumer, self, clock, timeline, start)
+        self._ended: TimelineEnd | None = None
+        self._draining = False
+        self._asked_at = 0.0
+        self._over = False
+        self._linger: IDelayedCall | None = None
+        self.ending = False
+        entry.state = CATCHUP
+        entry.sent_lsn = LSN(self._geometry.lsn(start))
+        # A dialect without replies has nothing to wait for.
+        self._timeout = ReplyTimeout(
+            clock, timeout if dialect.copy_both else 0, self._ask_for_reply, self._standby_silent
+        )
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._producer.start()
+
+    # From the client
+
+    def heard(self) -> None:
+        """Any input at all shows that the client lives."""
+        self._timeout.reply_received()
+
+    def copy_data_received(self, data: bytes) -> None:
+        """
+        Take what a standby reports.
+
+        :raises WalsenderError: it is no message of a standby.
+        """
+        assert isinstance(self._dialect, ModernDialect), "the first dialect hears nothing"
+        message = self._dialect.decode_standby(data)
+        if isinstance(message, StandbyStatusUpdate):
+            self._status_received(message)
+
+    def copy_done_received(self) -> None:
+        """The client ends the stream, or answers our end of it."""
+        assert isinstance(self._dialect, ModernDialect), "the first dialect has no CopyDone"
+        self.ending = True
+        if self._ended is not None:
+            self._farewell(self._result(self._ended), self._host.stream_ended)
+            return
+        end = self._source.end_of(self._timeline)
+        result = self._dialect.copy_done + self._result(end)
+        self._producer.stop_at_boundary(lambda: self._farewell(result, self._host.stream_ended))
+
+    def refuse(self, error: WalsenderError) -> None:
+        """Tell the client of *error* when its current message is complete."""
+        self.ending = True
+        if self._dialect.severity(error) == "FATAL":
+            self._start_linger()
+        else:
+            self._host.advance(StreamFailed)
+        if self._ended is not None:
+            self._tell(error)  # no message is under way any more
+        else:
+            self._producer.stop_at_boundary(lambda: self._tell(error))
+
+    # From the server
+
+    def shut_down(self) -> None:
+        """End at the next message boundary."""
+        if self.ending:
+            return  # a session that goes on after it comes back to the shutdown by itself
+        self._begin_shutdown()
+        self._draining = False
+        self.ending = True
+        if self._ended is not None:
+            self._say_goodbye()  # all is sent
+        else:
+            self._producer.stop_at_boundary(self._say_goodbye)
+
+    def drain(self) -> None:
+        """Send all there is now, wait until the standby confirms it, then end."""
+        if self._ended is not None:
+            self.shut_down()
+        elif not self.ending and not self._draining:
+            self._begin_shutdown()
+            self._draining = True
+            self._producer.drain()
+
+    def close(self) -> None:
+        """Let go of everything: the connection is lost or about to be."""
+        self._over = self.ending = True
+        self._stop_timers()
+        self._producer.stopProducing()
+        self._consumer.close()
+
+    # IStreamOwner
+
+    def wal_sent(self, position: int) -> None:
+        """See `IStreamOwner`."""
+        self._entry.sent_lsn = self._geometry.lsn(position)
+
+    def caught_up(self) -> None:
+        """See `IStreamOwner`."""
+        if self._draining:
+            self._check_drained()
+        elif self._entry.state == CATCHUP:
+            self._entry.state = STREAMING
+
+    def timeline_ended(self, end: TimelineEnd) -> None:
+        """See `IStreamOwner`."""
+        if self._draining or not isinstance(self._dialect, ModernDialect):
+            # The first dialect has no words for another timeline: its standby
+            # comes back and finds it by IDENTIFY_SYSTEM.
+            self._say_goodbye()
+            return
+        self._ended = end
+        self._host.advance(TimelineEnded)
+        self._consumer.write(self._dialect.copy_done)
+
+    def stream_failed(self, error: WalsenderError) -> None:
+        """See `IStreamOwner`."""
+        if not self.ending:
+            self._host.advance(StreamFailed)
+            self.ending = True
+        self._tell(error)
+
+    def stream_broken(self, error: WalsenderError) -> None:
+        """See `IStreamOwner`."""
+        self._host.abort(f"cannot complete a message: {error.message}")
+
+    # Inside
+
+    def _result(self, end: TimelineEnd) -> bytes:
+        assert isinstance(self._dialect, ModernDialect), "the first dialect has no results of streams"
+        return self._dialect.stream_result(end.next_timeline, self._geometry.lsn(end.position))
+
+    def _status_received(self, status: StandbyStatusUpdate) -> None:
+        entry = self._entry
+        entry.write_lsn = status.write_lsn
+        entry.flush_lsn = status.flush_lsn
+        entry.replay_lsn = status.replay_lsn
+        entry.reply_time = from_pg_timestamp(status.sent_at_us)
+        if status.reply_requested and self._host.state is not State.ENDING:
+            self._producer.send_keepalive(reply_requested=False)
+        if self._draining:
+            self._check_drained()
+
+    def _check_drained(self) -> None:
+        """
+        End if the standby has all that it is to have.
+
+        A standby that reports no flush position (0) is judged by what it has written.
+
+        Source: PostgreSQL, src/backend/replication/walsender.c, WalSndDone.
+        """
+        if not self._producer.level:
+            return
+        entry = self._entry
+        confirmed = entry.flush_lsn or entry.write_lsn
+        if not self._dialect.copy_both or confirmed >= entry.sent_lsn:
+            self.shut_down()
+        elif self._clock.seconds() - self._asked_at >= _DRAIN_ASKS_EVERY:
+            self._asked_at = self._clock.seconds()
+            self._producer.send_keepalive(reply_requested=True)
+
+    def _ask_for_reply(self) -> None:
+        if self._host.state is not State.ENDING:
+            self._producer.send_keepalive(reply_requested=True)
+
+    def _standby_silent(self) -> None:
+        self._host.abort("terminating walsender process due to replication timeout")
+
+    def _tell(self, error: WalsenderError) -> None:
+        self._host.log_error(error)
+        message = self._dialect.error(error)
+        if self._dialect.severity(error) == "FATAL":
+            self._farewell(message, self._host.stream_closed)
+        else:
+            self._farewell(message + ReadyForQuery().encode(), self._host.stream_ended)
+
+    def _say_goodbye(self) -> None:
+        self.ending = True
+        self._start_linger()
+        self._farewell(self._dialect.farewell, self._host.stream_closed)
+
+    def _farewell(self, last_words: bytes, then: Callable[[], None]) -> None:
+        """Send the last bytes of the stream, hand the transport back, and call *then*."""
+        if self._over:
+            return
+        self._over = True
+        self._producer.stopProducing()
+        self._consumer.write(last_words)
+        self._consumer.finish().addCallback(self._handed_back, then)
+
+    def _handed_back(self, _: None, then: Callable[[], None]) -> None:
+        self._stop_timers()
+        self._entry.reset()
+        then()
+
+    def _begin_shutdown(self) -> None:
+        if self._host.state is not State.STOPPING:
+            self._host.advance(ShutdownBegun)
+            self._entry.state = STOPPING
+
+    def _start_linger(self) -> None:
+        """Bound the time that a client may take to read our last words."""
+        if self._linger is None:
+            self._linger = self._clock.callLater(LINGER, self._host.abort, "client does not read our last words")
+
+    def _stop_timers(self) -> None:
+        self._timeout.stop()
+        if self._linger is not None and self._linger.active():
+            self._linger.cancel()

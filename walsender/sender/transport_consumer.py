@@ -1,0 +1,132 @@
+"""The consumer for any transport: WAL is read into Python and written (TLS, wrapped transports, tests)."""
+
+from __future__ import annotations
+
+import os
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IPushProducer, ITransport
+from zope.interface import implementer
+
+from walsender.sender.interfaces import IWalConsumer
+from walsender.sender.page_cache import PageCache
+from walsender.sender.producer import WalProducer
+from walsender.source import WalSlice
+
+
+@implementer(IWalConsumer, IPushProducer)
+class TransportConsumer:
+    """
+    Copies WAL through this process.
+
+    Two things make the WAL producer pause: the transport's buffer is full, or a
+    cold range is being read in the thread pool.  It runs only while neither is
+    so.  A transport pauses its producer from *inside* ``write``, and again at
+    every further write; both flags may be set twice.
+    """
+
+    def __init__(self, transport: ITransport, page_cache: PageCache) -> None:
+        self._transport = transport
+        self._page_cache = page_cache
+        self._producer: WalProducer | None = None
+        self._transport_full = False
+        self._reading = False
+        self._tail = b""  # to be written after the cold range
+        self._finished: Deferred[None] | None = None
+
+    # IWalConsumer
+
+    def start(self, producer: WalProducer) -> None:
+        """See `IWalConsumer`."""
+        self._producer = producer
+        # On a connection that is lost already this calls stopProducing.
+        self._transport.registerProducer(self, True)
+        if self._producer is not None:
+            producer.resumeProducing()
+
+    def send(self, prefix: bytes, piece: WalSlice) -> None:
+        """See `IWalConsumer`."""
+        if self._page_cache.holds(piece):
+            self._send_now(prefix, piece)
+            return
+        assert self._producer is not None, "a closed consumer's producer has been stopped"
+        self._reading = True
+        self._producer.pauseProducing()
+        self._page_cache.warm(piece).addCallback(self._warmed, prefix, piece)
+
+    def write(self, data: bytes) -> None:
+        """See `IWalConsumer`."""
+        if self._reading:
+            self._tail += data
+        else:
+            self._transport.write(data)
+
+    def finish(self) -> Deferred[None]:
+        """See `IWalConsumer`."""
+        if self._reading:
+            self._finished = Deferred()
+            return self._finished
+        self.close()
+        return succeed(None)
+
+    def close(self) -> None:
+        """See `IWalConsumer`."""
+        if self._producer is not None:
+            self._producer = None
+            self._page_cache.forget()
+            self._transport.unregisterProducer()
+
+    # IPushProducer, towards the transport
+
+    def pauseProducing(self) -> None:
+        """The transport's buffer is full."""
+        self._transport_full = True
+        if self._producer is not None:
+            self._producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The transport's buffer is empty."""
+        self._transport_full = False
+        if self._producer is not None and not self._reading:
+            self._producer.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The connection is lost."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            self._page_cache.forget()
+            producer.stopProducing()
+
+    def _warmed(self, _: object, prefix: bytes, piece: WalSlice) -> None:
+        if self._producer is None:
+            return
+        sent = self._send_now(prefix, piece)
+        self._reading = False
+        if not sent or self._producer is None:
+            return
+        tail, self._tail = self._tail, b""
+        self._transport.write(tail)
+        if self._finished is not None:
+            self.close()
+            self._finished.callback(None)
+        elif not self._transport_full:
+            self._producer.resumeProducing()
+
+    def _send_now(self, prefix: bytes, piece: WalSlice) -> bool:
+        try:
+            data = os.pread(piece.segment.descriptor, piece.length, piece.offset)
+        except OSError as error:
+            return self._read_failed(piece, prefix, 0, error)
+        if len(data) < piece.length:
+            return self._read_failed(piece, prefix, len(data), None)
+        # Both in one call: joined they would be copied once more.
+        self._transport.writeSequence((prefix, data) if prefix else (data,))
+        return True
+
+    def _read_failed(self, piece: WalSlice, prefix: bytes, length: int, error: OSError | None) -> bool:
+        assert self._producer is not None, "only a running producer sends"
+        # If the header was to go with this read, nothing of the message is on its
+        # way and the client can be told; unless something was promised to follow it.
+        in_message = not prefix or bool(self._tail) or self._finished is not None
+        self._producer.read_failed(piece, length, error, in_message=in_message)
+        return False
