@@ -1,0 +1,246 @@
+"""
+`WalSenderService`: all rooms put together, and the only place that knows every one.
+
+Started by twistd in two steps: `privilegedStartService` binds ports, perhaps as
+root; `startService`, perhaps no longer as root, begins to follow the directory.
+Until the first look at it is done, clients are told to come back.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from twisted.application.service import Service
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
+from twisted.internet.interfaces import IDelayedCall, IListeningPort
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from walsender.auth import IAuthorizer, LocalAuthorizer
+from walsender.errors import ConfigurationError
+from walsender.preflight import check_directory, endpoints, listen_error
+from walsender.sender import WalSenderFactory
+from walsender.settings import SETTINGS, Settings
+from walsender.signals import SignalHandlers
+from walsender.source import DirectorySource
+from walsender.source.notifier import DirectoryNotifier
+from walsender.wal import REAL_FILES, WalIdentity
+from walsender.wire.dialect import Dialect, FirstDialect, ModernDialect
+
+# How long SIGTERM waits for standbys to take the end of their streams.
+PROMPT_SHUTDOWN: Final = 2.0  # seconds
+
+_GROUP_MAY_READ: Final = 0o050
+
+
+def make_dialect(protocol_dialect: str, identity: WalIdentity) -> Dialect:
+    """Return the dialect that the setting ``protocol_dialect`` asks for over this WAL."""
+    if protocol_dialect == "auto":
+        return ModernDialect(identity.format.version)
+    return FirstDialect(identity.format.version, identity.format.byte_order)
+
+
+class WalSenderService(Service):
+    """
+    Serves one WAL directory.
+
+    :param settings: what `Settings.load` returned.
+    :param authorizer: who may come in; by default this machine only.
+    :param handle_signals: act on SIGHUP, SIGINT, SIGTERM, SIGUSR2 and SIGQUIT, as a program of its
+        own; an embedded service leaves them alone.
+    :param reload: reads the configuration again and returns it, for SIGHUP.
+    :param give_up: ends the program with a message when a port cannot be had.
+    :raises walsender.errors.ConfigurationError: the directory cannot be served.
+    """
+
+    name = "walsender"
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: object,
+        settings: Settings,
+        *,
+        authorizer: IAuthorizer | None = None,
+        handle_signals: bool = False,
+        reload: Callable[[], Settings] | None = None,
+        give_up: Callable[[str], None] = sys.exit,
+    ) -> None:
+        self._reactor = reactor
+        self.settings = settings
+        self._reload = reload
+        self._give_up = give_up
+        path = settings.wal_directory
+        identity = check_directory(settings, REAL_FILES)
+        group_may_read = Path(path).stat().st_mode & _GROUP_MAY_READ == _GROUP_MAY_READ
+        self.source = DirectorySource(
+            reactor,
+            lambda function, *args, **kwargs: deferToThreadPool(
+                reactor, reactor.getThreadPool(), function, *args, **kwargs
+            ),
+            REAL_FILES,
+            path,
+            delay=settings.wal_sender_delay,
+            sync=settings.fsync,
+            directory_mode=0o750 if group_may_read else 0o700,
+            notifier=DirectoryNotifier(reactor, path) if settings.inotify else None,
+        )
+        dialect = make_dialect(settings.protocol_dialect, identity)
+        self.factory = WalSenderFactory(
+            reactor,
+            self.source,
+            dialect,
+            authorizer or LocalAuthorizer(),
+            max_wal_senders=settings.max_wal_senders,
+            wal_sender_timeout=settings.wal_sender_timeout,
+            authentication_timeout=settings.authentication_timeout,
+            sendfile=settings.sendfile,
+        )
+        if not dialect.copy_both and dialect.version >= 90300:
+            self.log.warn(
+                "serving WAL of PostgreSQL {version} in dialect 8.5: no standby of that version ever spoke it",
+                version=identity.format.name,
+            )
+        self._endpoints = endpoints(settings, reactor)
+        self._ports: list[IListeningPort] = []
+        self._signals: SignalHandlers | None = None
+        if handle_signals:
+            self._signals = SignalHandlers(reactor, self)
+
+    # twisted.application.service.IService
+
+    def privilegedStartService(self) -> None:
+        """Bind the ports."""
+        for description, endpoint in self._endpoints:
+            endpoint.listen(self.factory).addCallbacks(
+                self._ports.append, self._listen_failed, errbackArgs=(description,)
+            )
+        super().privilegedStartService()
+
+    def startService(self) -> None:
+        """Begin to follow the directory."""
+        super().startService()
+        _raise_open_file_limit()
+        if not self._ports:
+            self.privilegedStartService()  # a parent that was running already does not call it
+        if self._signals is not None:
+            self._reactor.callWhenRunning(self._signals.install)
+        self.source.start().addCallback(self._started)
+
+    @inlineCallbacks
+    def stopService(self) -> object:
+        """End every stream at its next message boundary, within a bound; fires when all is closed."""
+        super().stopService()
+        yield self._stop_listening()
+        timer = self._reactor.callLater(PROMPT_SHUTDOWN, self.factory.abort)
+        yield self.factory.shut_down()
+        if timer.active():
+            timer.cancel()
+        yield self.source.stop()
+        if self._signals is not None:
+            self._signals.restore()
+
+    # What signals ask for
+
+    def drain(self) -> Deferred[None]:
+        """
+        Let nobody in any more, send everything, wait for the standbys to confirm it.
+
+        Fires when all are gone, at the latest after ``wal_sender_shutdown_timeout``.
+        """
+        self.log.info("sending all outstanding WAL, then shutting down")
+        timeout = self.settings.wal_sender_shutdown_timeout
+        drained: Deferred[None] = Deferred()
+
+        def out_of_time() -> None:
+            self.log.warn(
+                "standbys have not confirmed all WAL within wal_sender_shutdown_timeout ({timeout} s)",
+                timeout=timeout,
+            )
+            drained.callback(None)
+
+        timer: IDelayedCall = self._reactor.callLater(timeout, out_of_time)
+
+        def all_gone(_: object) -> None:
+            if timer.active():
+                timer.cancel()
+                drained.callback(None)
+
+        self._stop_listening().addCallback(lambda _: self.factory.shut_down(drain=True)).addCallback(all_gone)
+        return drained
+
+    def abort(self) -> None:
+        """Drop all connections at once."""
+        self.factory.abort()
+
+    def reload(self) -> None:
+        """Read the configuration again and take over what can be changed while running."""
+        self.log.info("received SIGHUP, reloading configuration files")
+        if self._reload is None:
+            return
+        try:
+            settings = self._reload()
+        except ConfigurationError as error:
+            self.log.error(
+                "configuration contains errors; nothing was changed: {error}", error=error.message
+            )
+            return
+        needs_restart = {setting.name for setting in SETTINGS if setting.restart_required}
+        for name in self.settings.changed(settings):
+            if name in needs_restart:
+                self.log.warn('parameter "{name}" cannot be changed without restarting the server', name=name)
+            else:
+                self.log.info(
+                    'parameter "{name}" changed to "{value}"', name=name, value=getattr(settings, name)
+                )
+        self.settings = settings
+        self.source.delay = settings.wal_sender_delay
+        self.source.sync = settings.fsync
+        self.factory.wal_sender_timeout = settings.wal_sender_timeout
+        self.factory.authentication_timeout = settings.authentication_timeout
+        self.factory.sendfile = settings.sendfile
+
+    # Inside
+
+    def _listen_failed(self, failure: Failure, description: str) -> None:
+        error = listen_error(self.settings, description, failure)
+        self.log.critical("{error}", error=error.message)
+        self._give_up(f"walsender: {error.message}")
+
+    def _started(self, _: None) -> None:
+        for port in self._ports:
+            self.log.info("walsender listening on {address}", address=_address_text(port.getHost()))
+
+    def _stop_listening(self) -> Deferred[object]:
+        ports, self._ports = self._ports, []
+        return DeferredList([_stopped(port) for port in ports])
+
+
+def _stopped(port: IListeningPort) -> Deferred[None]:
+    stopped: Deferred[None] = port.stopListening()
+    return stopped
+
+
+def _address_text(address: object) -> str:
+    if isinstance(address, IPv6Address):
+        return f"[{address.host}]:{address.port}"
+    if isinstance(address, IPv4Address):
+        return f"{address.host}:{address.port}"
+    assert isinstance(address, UNIXAddress), "streams have these addresses"
+    return f'unix socket "{address.name!s}"'
+
+
+def _raise_open_file_limit() -> None:
+    """Every standby needs a few descriptors; the soft limit is a default for programs that need few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+__all__: Sequence[str] = ("WalSenderService", "make_dialect")

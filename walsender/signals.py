@@ -1,0 +1,85 @@
+"""
+What signals mean to the program, as PostgreSQL's postmaster and walsender have it.
+
+* SIGHUP: read the configuration again.
+* SIGTERM, SIGINT: end the streams in good order and exit with status 0; a second one drops everything.
+* SIGUSR2: send all WAL and wait for the standbys first.
+* SIGQUIT: exit with status 2 at once.
+
+twistd left to itself exits with 143 after SIGTERM, and a signal handler that does
+more than ask the reactor to call something is not run until the reactor wakes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
+
+_IMMEDIATE_EXIT: Final = 2
+
+
+class IControllable(Protocol):
+    """What can be asked of the service."""
+
+    def drain(self) -> Deferred[None]:
+        """Send everything and end; fires when that is done or takes too long."""
+
+    def abort(self) -> None:
+        """Drop all connections at once."""
+
+    def reload(self) -> None:
+        """Read the configuration again."""
+
+
+class IControllingReactor(IReactorCore, IReactorFromThreads):
+    """What is needed of the reactor."""
+
+
+class SignalHandlers:
+    """Turns signals into calls of *service*, from `install` until `restore`."""
+
+    def __init__(self, reactor: IControllingReactor, service: IControllable) -> None:
+        self._reactor = reactor
+        self._service = service
+        self._previous: dict[int, object] = {}
+        self._terminating = self._draining = False
+
+    def install(self) -> None:
+        """Take the signals over; in the reactor's thread, once it runs (starting it installs its own)."""
+        asks: dict[int, Callable[[], None]] = {
+            signal.SIGHUP: self._service.reload,
+            signal.SIGTERM: self._terminate,
+            signal.SIGINT: self._terminate,
+            signal.SIGUSR2: self._drain,
+        }
+        for number, ask in asks.items():
+            self._previous[number] = signal.signal(
+                number, lambda _number, _frame, ask=ask: self._reactor.callFromThread(ask)
+            )
+        self._previous[signal.SIGQUIT] = signal.signal(
+            signal.SIGQUIT, lambda _number, _frame: os._exit(_IMMEDIATE_EXIT)
+        )
+
+    def restore(self) -> None:
+        """Give the signals back; harmless when repeated."""
+        while self._previous:
+            number, previous = self._previous.popitem()
+            signal.signal(number, previous)
+
+    def _terminate(self) -> None:
+        if self._terminating:
+            self._service.abort()
+            return
+        self._terminating = True
+        self._reactor.stop()
+
+    def _drain(self) -> None:
+        if self._draining or self._terminating:
+            return
+        self._draining = True
+        self._service.drain().addCallback(lambda _: self._terminating or self._terminate())

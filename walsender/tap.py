@@ -1,0 +1,103 @@
+"""
+``twistd walsender``: the command line, and the service made from it.
+
+The command line is only collected here; what it means is said in
+`walsender.settings`.  A start that cannot work ends here with one line on standard
+error and exit status 1, before twistd becomes a daemon and writes a pid file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from twisted.python import usage
+
+from walsender.errors import ConfigurationError
+from walsender.preflight import check_endpoints
+from walsender.service import WalSenderService
+from walsender.settings import Option, Settings, options
+
+
+class Options(usage.Options):
+    """
+    The command line of ``twistd walsender``.
+
+    :ivar given: option names and values, in the order given.
+    :ivar assignments: the arguments of ``-c``.
+    """
+
+    longdesc = (
+        "Serves the WAL segments in a directory over PostgreSQL's streaming replication protocol. "
+        "Every setting has PostgreSQL's name and units; the command line wins over the file, the file "
+        "over the default."
+    )
+
+    def __init__(self) -> None:
+        self.given: list[tuple[str, str]] = []
+        self.assignments: list[str] = []
+        super().__init__()
+
+    def parseOptions(self, options: list[str] | None = None) -> None:
+        """Parse; a wrong option is one line, not all of the usage text."""
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            raise SystemExit(f"walsender: {error}") from None
+
+    def parseArgs(self, *args: str) -> None:
+        """Refuse arguments that are no options."""
+        if args:
+            raise usage.UsageError(f'unexpected argument "{args[0]}"')
+
+    def opt_c(self, assignment: str) -> None:
+        """NAME=VALUE: set any parameter, as postgres takes it"""
+        self.assignments.append(assignment)
+
+
+def _add_option(option: Option) -> None:
+    def collect(self: Options, value: str) -> None:
+        self.given.append((option.name, value))
+
+    collect.__doc__ = f"{option.metavar}: {option.description}"
+    setattr(Options, "opt_" + option.name.replace("-", "_"), collect)
+    if option.short is not None:
+        setattr(Options, f"opt_{option.short}", collect)
+
+
+for _option in options():
+    _add_option(_option)
+
+
+def makeService(config: Options) -> WalSenderService:
+    """
+    Return the service that *config* asks for; nothing is opened yet.
+
+    :raises SystemExit: it cannot work; the message is the one line to print.
+    """
+    from twisted.internet import reactor  # noqa: PLC0415 (twistd may install another until now)
+
+    def load() -> Settings:
+        return Settings.load(config.given, assignments=config.assignments)
+
+    try:
+        settings = load()
+        check_endpoints(settings)
+        return WalSenderService(
+            reactor, settings, handle_signals=True, reload=load, give_up=_giver_up(config)
+        )
+    except ConfigurationError as error:
+        raise SystemExit(f"walsender: {error.message}") from None
+
+
+def _giver_up(config: Options) -> Callable[[str], NoReturn]:
+    """twistd removes its pid file at an ordinary end only, so a late failure takes it along."""
+
+    def give_up(message: str) -> NoReturn:
+        pid_file = config.parent and config.parent.get("pidfile")
+        if pid_file:
+            Path(pid_file).unlink(missing_ok=True)
+        raise SystemExit(message)
+
+    return give_up
