@@ -99,7 +99,7 @@ class TimelineHistory:
 
         ``None`` for this timeline itself, which has no end, and for one that is no part of the history.
         """
-        following = (*self.ancestors[1:], self.timeline)
+        following = (*self.ancestors, self.timeline)[1:]
         for entry, next_timeline in zip(self.entries, following, strict=True):
             if entry.timeline == timeline:
                 return entry.switchpoint, next_timeline
