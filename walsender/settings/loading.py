@@ -101,6 +101,7 @@ class Settings:
         command_line: Iterable[tuple[str, str]],
         config_file: str | None = None,
         assignments: Iterable[str] = (),
+        directory: str | None = None,
     ) -> Settings:
         """
         Return the settings that these sources make together.
@@ -110,13 +111,15 @@ class Settings:
 
         :param command_line: pairs of option (``wal-directory`` or ``wal_directory``) and value in
             the order given.  ``config-file`` may be among them.  A relative path is relative to
-            the working directory; one in a file, to that file's directory.
+            *directory*; one in a file, to that file's directory.
         :param config_file: the configuration file, if there is one.
         :param assignments: the arguments of ``-c``, ``name=value``; they count as given after
             *command_line*.
+        :param directory: by default the working directory.  A reload must say where the program
+            was started, since twistd may have left that place.
         :raises ConfigurationError: the first thing wrong, in one line that says where.
         """
-        here = _working_directory()
+        here = _working_directory() if directory is None else directory
         values: dict[str, object] = {}
         sources: dict[str, str] = {}
 

@@ -137,6 +137,14 @@ class PrecedenceTests(LoadingTestCase):
         self.assertEqual(self.load(("wal-directory", "wal")).wal_directory, str(Path.cwd() / "wal"))
         self.assertEqual(self.load(file="wal_directory = wal").wal_directory, f"{self.directory}/wal")
 
+    def test_relativeToAGivenDirectory(self) -> None:
+        """When a directory is given, relative paths and the configuration file start there."""
+        self.path.write_text("fsync = off")
+        loaded = Settings.load(
+            [("wal-directory", "wal"), ("config-file", self.path.name)], directory=self.directory
+        )
+        self.assertEqual((loaded.wal_directory, loaded.fsync), (f"{self.directory}/wal", False))
+
     def test_workingDirectoryThatIsGone(self) -> None:
         """A start in a directory that was removed meanwhile is refused, not a traceback."""
         self.addCleanup(os.chdir, Path.cwd())
