@@ -5,7 +5,7 @@ from .end import CoveredFile, EndOfWal, find_current_end, find_end, sync_covered
 from .files import REAL_FILES, FileOperations, Identity, RealFiles
 from .history import HistoryEntry, TimelineHistory
 from .page import FORMATS, PageHeader, SwitchFill, WalFormat, identify_format, parse_page_header
-from .record import RecordHeader, check_record, legacy_crc
+from .record import RecordHeader, RecordParser, legacy_crc
 from .segment import (
     FileKind,
     WalFileName,
@@ -28,13 +28,13 @@ __all__ = [
     "PageHeader",
     "RealFiles",
     "RecordHeader",
+    "RecordParser",
     "SwitchFill",
     "TimelineHistory",
     "WalDirectory",
     "WalFileName",
     "WalFormat",
     "WalIdentity",
-    "check_record",
     "find_current_end",
     "find_end",
     "history_name",

@@ -70,6 +70,7 @@ class PageReader:
         self._open: dict[int, SegmentFile | None] = {}
         self._chunk_start = self._chunk_end = 0
         self._chunk = b""
+        self._last: tuple[int, tuple[PageHeader, bytes] | None] = (-1, None)
         self._header_size = header_read_size(self.identity.format)
 
     def __enter__(self) -> Self:
@@ -147,6 +148,8 @@ class PageReader:
 
         :raises WalFileError: the file is there and cannot be read.
         """
+        if position == self._last[0]:
+            return self._last[1]  # asked for each of its records
         page_size = self.geometry.page_size
         if not self._chunk_start <= position < self._chunk_end:
             segment_end = self.geometry.segment_start(self.geometry.segment_number(position) + 1)
@@ -155,7 +158,8 @@ class PageReader:
         offset = position - self._chunk_start
         page = self._chunk[offset : offset + page_size]
         header = self._judge(position, page)
-        return None if header is None else (header, page)
+        self._last = position, None if header is None else (header, page)
+        return self._last[1]
 
     def is_zero(self, start: int, end: int) -> bool:
         """Return whether all bytes of one segment from *start* to *end* are there and zero."""

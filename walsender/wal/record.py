@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import functools
 import struct
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import google_crc32c
 
 from walsender.errors import DataCorrupted
-from walsender.lsn import LSN
 
 from .page import RecordLayout, WalFormat
 
@@ -25,6 +23,15 @@ _XLOG_RESOURCE_MANAGER: Final = 0
 _KIND_MASK: Final = 0xF0
 _SWITCH: Final = 0x40
 _OVERWRITE_CONTRECORD: Final = 0xD0
+
+_HEADERS: Final = {
+    # crc, previous as two words, (transaction), total length, data length, info, manager
+    RecordLayout.CRC_FIRST: "III4xIIBB6x",
+    # total length, (transaction), data length, info, manager, previous, crc
+    RecordLayout.LENGTH_FIRST: "I4xIBB2xQI4x",
+    # total length, (transaction), previous, info, manager, crc
+    RecordLayout.MODERN: "I4xQBB2xI",
+}
 
 # One backup block of WAL before 9.5: its header and a whole data page, of the largest
 # size that a server can be built with (WAL does not tell which).
@@ -40,20 +47,22 @@ def aligned(offset: int) -> int:
     return -(-offset // RECORD_ALIGNMENT) * RECORD_ALIGNMENT
 
 
-@dataclass(frozen=True, slots=True)
-class RecordHeader:
+class RecordHeader(NamedTuple):
     """
     One record's header.
 
+    A tuple, since one is made for each record that is checked, thousands in a row, and a frozen
+    dataclass takes four times as long to make.
+
     :ivar total_length: bytes of header and body, without padding to the next record.
     :ivar data_length: bytes of the resource manager's data (before 9.5), else 0.
-    :ivar previous: where the record before this one begins.
+    :ivar previous: LSN at which the record before this one begins.
     :ivar crc: the checksum that the record should have.
     """
 
     total_length: int
     data_length: int
-    previous: LSN
+    previous: int
     info: int
     resource_manager: int
     crc: int
@@ -61,90 +70,106 @@ class RecordHeader:
     @property
     def is_switch(self) -> bool:
         """Whether the rest of the segment after this record is unused (XLOG_SWITCH)."""
-        return self._is(_SWITCH)
+        return self.resource_manager == _XLOG_RESOURCE_MANAGER and self.info & _KIND_MASK == _SWITCH
 
     @property
     def is_overwrite(self) -> bool:
         """Whether this record says that the one before was abandoned (XLOG_OVERWRITE_CONTRECORD)."""
-        return self._is(_OVERWRITE_CONTRECORD)
-
-    def _is(self, kind: int) -> bool:
-        return self.resource_manager == _XLOG_RESOURCE_MANAGER and self.info & _KIND_MASK == kind
-
-
-@functools.cache
-def _layout(wal_format: WalFormat) -> tuple[RecordLayout, struct.Struct, struct.Struct, int]:
-    """Return the record layout, the header's struct, a length's struct and the length's offset."""
-    order = "<" if wal_format.byte_order == "little" else ">"
-    length = struct.Struct(order + "I")
-    layout = wal_format.record_layout
-    if layout is RecordLayout.CRC_FIRST:
-        # crc, previous as two words, (transaction), total length, data length, info, manager
-        return layout, struct.Struct(order + "III4xIIBB6x"), length, 16
-    if layout is RecordLayout.LENGTH_FIRST:
-        # total length, (transaction), data length, info, manager, previous, crc
-        return layout, struct.Struct(order + "I4xIBB2xQI4x"), length, 0
-    # total length, (transaction), previous, info, manager, crc
-    return layout, struct.Struct(order + "I4xQBB2xI"), length, 0
-
-
-def total_length(data: bytes, offset: int, wal_format: WalFormat) -> int | None:
-    """
-    Return the length that the record at *offset* in *data* states, or ``None`` if *data* ends before it.
-
-    From 9.3 on only the length is sure to be on the record's first page; the header may go on on the next.
-    """
-    _, _, length, at = _layout(wal_format)
-    if offset + at + 4 > len(data):
-        return None
-    return int(length.unpack_from(data, offset + at)[0])
-
-
-def check_total_length(stated: int, wal_format: WalFormat) -> None:
-    """
-    Accept a record's stated length if any record can have it.
-
-    :raises DataCorrupted: it is shorter than a header, or longer than records get.  0 is what stands
-        where WAL ends in a new or zeroed file.
-    """
-    if stated < wal_format.record_header_size:
-        raise DataCorrupted(
-            f"invalid record length: expected at least {wal_format.record_header_size}, got {stated}"
+        return (
+            self.resource_manager == _XLOG_RESOURCE_MANAGER
+            and self.info & _KIND_MASK == _OVERWRITE_CONTRECORD
         )
-    if stated > wal_format.max_record_size:
-        raise DataCorrupted(f"record length {stated} too long")
 
 
-def parse_record_header(data: bytes, offset: int, wal_format: WalFormat) -> RecordHeader:
+class RecordParser:
     """
-    Return the header at *offset* in *data*, judged by what it says itself.
+    Reads the records of one format.
 
-    :raises DataCorrupted: *data* ends inside it, or no record can have such lengths.
-
-    Source: PostgreSQL, xlogreader.c, ValidXLogRecordHeader; before 9.5 xlog.c, RecordIsValid.
+    :ivar header_size: bytes of a record's header, with its padding.
     """
-    layout, header, _, _ = _layout(wal_format)
-    if offset + header.size > len(data):
-        raise DataCorrupted("record header is cut off")
-    fields = header.unpack_from(data, offset)
-    if layout is RecordLayout.MODERN:
-        total, previous, info, manager, crc = fields
-        parsed = RecordHeader(total, 0, LSN(previous), info, manager, crc)
-        check_total_length(total, wal_format)
-        return parsed
-    if layout is RecordLayout.CRC_FIRST:
-        crc, high, low, total, length, info, manager = fields
-        previous = high << 32 | low
-    else:
-        total, length, info, manager, previous, crc = fields
-    parsed = RecordHeader(total, length, LSN(previous), info, manager, crc)
-    check_total_length(total, wal_format)
-    images = total - header.size - length
-    if not 0 <= images <= wal_format.max_backup_blocks * _MAX_BACKUP_BLOCK:
-        raise DataCorrupted(f"invalid record length {total} for {length} bytes of data")
-    if (length == 0) != parsed.is_switch:
-        raise DataCorrupted("invalid xlog switch record" if length else "record with zero length")
-    return parsed
+
+    def __init__(self, wal_format: WalFormat) -> None:
+        order = "<" if wal_format.byte_order == "little" else ">"
+        self._layout = layout = wal_format.record_layout
+        self._length = struct.Struct(order + "I")
+        self._length_offset = 16 if layout is RecordLayout.CRC_FIRST else 0
+        self._header = struct.Struct(order + _HEADERS[layout])
+        self.header_size = wal_format.record_header_size
+        self._max_length = wal_format.max_record_size
+        self._max_images = wal_format.max_backup_blocks * _MAX_BACKUP_BLOCK
+        assert self._header.size == self.header_size
+
+    def stated_length(self, data: bytes, offset: int) -> int | None:
+        """
+        Return the length that the record at *offset* in *data* states, or ``None`` if *data* ends before it.
+
+        From 9.3 on only the length is sure to be on the record's first page, the rest may be on the next.
+        """
+        offset += self._length_offset
+        if offset + 4 > len(data):
+            return None
+        length: int = self._length.unpack_from(data, offset)[0]
+        return length
+
+    def check_length(self, stated: int) -> None:
+        """
+        Accept a record's stated length if any record can have it.
+
+        :raises DataCorrupted: it is shorter than a header, or longer than records get.  0 is what stands
+            where WAL ends in a new or zeroed file.
+        """
+        if stated < self.header_size:
+            raise DataCorrupted(f"invalid record length: expected at least {self.header_size}, got {stated}")
+        if stated > self._max_length:
+            raise DataCorrupted(f"record length {stated} too long")
+
+    def parse(self, data: bytes) -> RecordHeader:
+        """
+        Return the header with which *data* begins, judged by what it says itself.
+
+        :raises DataCorrupted: *data* ends inside it, or no record can have such lengths.
+
+        Source: PostgreSQL, xlogreader.c, ValidXLogRecordHeader; before 9.5 xlog.c, RecordIsValid.
+        """
+        if len(data) < self.header_size:
+            raise DataCorrupted("record header is cut off")
+        fields = self._header.unpack_from(data)
+        if self._layout is RecordLayout.MODERN:
+            total, previous, info, manager, crc = fields
+            self.check_length(total)
+            return RecordHeader(total, 0, previous, info, manager, crc)
+        if self._layout is RecordLayout.CRC_FIRST:
+            crc, high, low, total, length, info, manager = fields
+            previous = high << 32 | low
+        else:
+            total, length, info, manager, previous, crc = fields
+        self.check_length(total)
+        header = RecordHeader(total, length, previous, info, manager, crc)
+        if not 0 <= total - self.header_size - length <= self._max_images:
+            raise DataCorrupted(f"invalid record length {total} for {length} bytes of data")
+        if (length == 0) != header.is_switch:
+            raise DataCorrupted("invalid xlog switch record" if length else "record with zero length")
+        return header
+
+    def check(self, data: bytes) -> RecordHeader:
+        """
+        Return the header of the whole record *data*, whose checksum is right.
+
+        :param data: exactly one record, page headers taken out.
+        :raises DataCorrupted: the lengths are impossible, disagree with *data*, or the checksum is wrong.
+        """
+        header = self.parse(data)
+        if header.total_length != len(data):
+            raise DataCorrupted(f"record states {header.total_length} bytes and has {len(data)}")
+        checksum = self.checksum()
+        checksum.update(data[self.header_size :])
+        if checksum.finish(data) != header.crc:
+            raise DataCorrupted("incorrect resource manager data checksum in record")
+        return header
+
+    def checksum(self) -> RecordChecksum:
+        """Return a checksum for one record."""
+        return RecordChecksum(self._layout)
 
 
 class RecordChecksum:
@@ -154,40 +179,23 @@ class RecordChecksum:
     Both checksums cover the body first and the header last, without the checksum itself.
     """
 
-    def __init__(self, wal_format: WalFormat) -> None:
-        self._format = wal_format
-        self._legacy = wal_format.legacy_crc
-        self._crc = 0xFFFFFFFF if self._legacy else 0
+    def __init__(self, layout: RecordLayout) -> None:
+        self._layout = layout
+        self._crc = 0 if layout is RecordLayout.MODERN else 0xFFFFFFFF
 
     def update(self, data: bytes) -> None:
         """Take the next piece of the body (the bytes after the header)."""
-        self._crc = (_extend_legacy if self._legacy else google_crc32c.extend)(self._crc, data)
+        if self._layout is RecordLayout.MODERN:
+            self._crc = google_crc32c.extend(self._crc, data)
+        else:
+            self._crc = _extend_legacy(self._crc, data)
 
     def finish(self, header: bytes) -> int:
-        """Return the checksum, given the record's header; the object is used up."""
-        layout = self._format.record_layout
-        if layout is RecordLayout.MODERN:
+        """Return the checksum, given the record's first bytes; the object is used up."""
+        if self._layout is RecordLayout.MODERN:
             return int(google_crc32c.extend(self._crc, header[:20]))
-        part = header[4:32] if layout is RecordLayout.CRC_FIRST else header[:24]
+        part = header[4:32] if self._layout is RecordLayout.CRC_FIRST else header[:24]
         return _extend_legacy(self._crc, part) ^ 0xFFFFFFFF
-
-
-def check_record(data: bytes, wal_format: WalFormat) -> RecordHeader:
-    """
-    Return the header of the whole record *data*, whose checksum is right.
-
-    :param data: exactly one record, page headers taken out.
-    :raises DataCorrupted: the lengths are impossible, disagree with *data*, or the checksum is wrong.
-    """
-    header = parse_record_header(data, 0, wal_format)
-    if header.total_length != len(data):
-        raise DataCorrupted(f"record states {header.total_length} bytes and has {len(data)}")
-    size = wal_format.record_header_size
-    checksum = RecordChecksum(wal_format)
-    checksum.update(data[size:])
-    if checksum.finish(data[:size]) != header.crc:
-        raise DataCorrupted("incorrect resource manager data checksum in record")
-    return header
 
 
 def legacy_crc(data: bytes) -> int:

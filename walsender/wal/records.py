@@ -5,16 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from walsender.errors import DataCorrupted
+from walsender.lsn import LSN
 
-from .record import (
-    RecordChecksum,
-    RecordHeader,
-    aligned,
-    check_record,
-    check_total_length,
-    parse_record_header,
-    total_length,
-)
+from .record import RecordHeader, RecordParser, aligned
 
 if TYPE_CHECKING:
     from .page import PageHeader
@@ -48,6 +41,7 @@ class RecordReader:
         self._pages = pages
         self._format = pages.identity.format
         self._geometry = pages.geometry
+        self._parser = RecordParser(self._format)
 
     def begin_of(self, position: int) -> int:
         """
@@ -58,7 +52,7 @@ class RecordReader:
         page = self._geometry.page_start(position)
         if not self._format.splits_record_headers:
             room = page + self._geometry.page_size - position
-            if room < self._format.record_header_size:
+            if room < self._parser.header_size:
                 page = position = page + self._geometry.page_size
         return position if position != page else page + self._format.header_size(page, self._geometry)
 
@@ -89,7 +83,7 @@ class RecordReader:
         """Return where the first record that begins on a page does, if one can."""
         start = aligned(page + header.data_start + header.remaining)
         page_end = page + self._geometry.page_size
-        room = 1 if self._format.splits_record_headers else self._format.record_header_size
+        room = 1 if self._format.splits_record_headers else self._parser.header_size
         return start if start + room <= page_end else None
 
     def read(self, begin: int, last: int | None, limit: int) -> tuple[RecordHeader, int]:
@@ -110,16 +104,16 @@ class RecordReader:
         offset = begin - page
         if page_header.continues and offset < page_header.data_start + page_header.remaining:
             raise DataCorrupted("a record continues where one should begin")
-        stated = total_length(data, offset, self._format)
+        stated = self._parser.stated_length(data, offset)
         if stated is None:
             raise RecordIncomplete("record is cut off")
-        check_total_length(stated, self._format)
+        self._parser.check_length(stated)
         if offset + stated > self._geometry.page_size:
             end = self._check_pages(begin, stated, limit)
             return self._read_long(begin, last, stated), end
         if offset + aligned(stated) > len(data):
             raise RecordIncomplete("record is cut off")
-        record_header = check_record(data[offset : offset + stated], self._format)
+        record_header = self._parser.check(data[offset : offset + stated])
         self._check_previous(record_header, begin, last)
         return record_header, begin + stated
 
@@ -170,8 +164,8 @@ class RecordReader:
 
     def _read_long(self, begin: int, last: int | None, stated: int) -> RecordHeader:
         """Return the header of a record over several pages that `_check_pages` has accepted."""
-        size = self._format.record_header_size
-        checksum = RecordChecksum(self._format)
+        size = self._parser.header_size
+        checksum = self._parser.checksum()
         head = b""
         header: RecordHeader | None = None
         page = self._geometry.page_start(begin)
@@ -193,10 +187,10 @@ class RecordReader:
                 missing = size - len(head)
                 head, piece = head + piece[:missing], piece[missing:]
                 if len(head) == size:
-                    header = parse_record_header(head, 0, self._format)
+                    header = self._parser.parse(head)
                     self._check_previous(header, begin, last)
             checksum.update(piece)
-        assert header is not None  # check_total_length: no record is shorter than its header
+        assert header is not None  # check_length: no record is shorter than its header
         if checksum.finish(head) != header.crc:
             raise DataCorrupted("incorrect resource manager data checksum in record")
         return header
@@ -212,4 +206,4 @@ class RecordReader:
         else:
             good = header.previous == self._geometry.lsn(last)
         if not good:
-            raise DataCorrupted(f"record with incorrect prev-link {header.previous}")
+            raise DataCorrupted(f"record with incorrect prev-link {LSN(header.previous)}")
