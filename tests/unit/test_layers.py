@@ -31,7 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Never the settings object: a client may set a few of them itself, by the same rules.
     "sender": {"auth", "errors", "lsn", "settings.values", "source", "wal", "wire"},
     "preflight": {"errors", "lsn", "settings", "wal"},
-    "signals": set(),
+    # What the program needs of a reactor is said once, beside the room that needs most of it.
+    "signals": {"sender.IServerReactor"},
     "service": {
         "auth",
         "errors",
@@ -44,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "wal",
         "wire",
     },
-    "tap": {"errors", "preflight", "service", "settings"},
+    "tap": {"errors", "preflight", "sender.IServerReactor", "service", "settings"},
     # Importing any room runs the package's own file first, which must cost nothing.
     "__init__": {"errors", "lsn"},
 }
