@@ -10,20 +10,23 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IReactorTCP, IReactorUNIX, IStreamServerEndpoint
 from twisted.internet.protocol import Factory
-from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from walsender.errors import ConfigurationError, WalFileError
-from walsender.settings import Settings
 from walsender.wal import FileOperations, WalDirectory, WalIdentity
 
-# The dialects between the first one and 9.3 are not spoken yet.
-_FIRST_MODERN_VERSION = 90300
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IStreamServerEndpoint
+    from twisted.python.failure import Failure
+
+    from walsender.settings import Settings
+
+# The dialects between the first one and this version are not spoken yet.
+FIRST_MODERN_VERSION: Final = 90300
 
 
 def check_directory(settings: Settings, files: FileOperations) -> WalIdentity:
@@ -45,10 +48,11 @@ def check_directory(settings: Settings, files: FileOperations) -> WalIdentity:
     if identity is None:
         reason = next((f": {error.message}" for error in directory.unusable.values()), "")
         raise ConfigurationError(f'WAL directory "{path}" contains no WAL segment{reason} {where}')
-    if identity.format.version < _FIRST_MODERN_VERSION and settings.protocol_dialect == "auto":
+    if identity.format.version < FIRST_MODERN_VERSION and settings.protocol_dialect == "auto":
         raise ConfigurationError(
-            f'WAL directory "{path}" holds WAL of PostgreSQL {identity.format.name}, whose replication protocol '
-            f"is not supported; --protocol-dialect=8.5 serves it to clients of the first walsender {where}"
+            f'WAL directory "{path}" holds WAL of PostgreSQL {identity.format.name}, whose replication '
+            "protocol is not supported; --protocol-dialect=8.5 serves it to clients of the first walsender "
+            f"{where}"
         )
     return identity
 
@@ -68,7 +72,6 @@ def _refuse_running_server(path: str, where: str) -> None:
     )
 
 
-@implementer(IReactorTCP, IReactorUNIX)
 class _ListeningProbe:
     """
     The part of a reactor that endpoints listen with; binds, and lets go at once.
@@ -77,7 +80,7 @@ class _ListeningProbe:
     the real reactor is closed only when that runs.
     """
 
-    def listenTCP(self, port: int, factory: Factory, backlog: int = 50, interface: str = "") -> None:  # noqa: ARG002
+    def listenTCP(self, port: int, factory: Factory, backlog: int = 50, interface: str = "") -> None:
         family = socket.AF_INET6 if ":" in interface else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -88,7 +91,7 @@ class _ListeningProbe:
                 raise CannotListenError(interface, port, error) from error
 
     def listenUNIX(
-        self, address: str, factory: Factory, backlog: int = 50, mode: int = 0o666, wantPID: bool = False  # noqa: ARG002
+        self, address: str, factory: Factory, backlog: int = 50, mode: int = 0o666, wantPID: bool = False
     ) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             try:
@@ -101,11 +104,6 @@ class _ListeningProbe:
             except OSError as error:
                 raise CannotListenError("unix", address, error) from error
         raise CannotListenError("unix", address, OSError("Address already in use"))
-
-    def connectTCP(self, *_: object, **__: object) -> None:
-        raise NotImplementedError("endpoints for servers do not connect")
-
-    connectUNIX = connectTCP
 
 
 def endpoints(settings: Settings, reactor: object) -> list[tuple[str, IStreamServerEndpoint]]:
@@ -148,6 +146,3 @@ def check_endpoints(settings: Settings) -> None:
         endpoint.listen(Factory()).addErrback(failures.append)
         if failures:
             raise listen_error(settings, description, failures[0])
-
-
-

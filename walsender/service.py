@@ -10,28 +10,32 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
-from twisted.internet.interfaces import IDelayedCall, IListeningPort
+from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from walsender.auth import IAuthorizer, LocalAuthorizer
 from walsender.errors import ConfigurationError
-from walsender.preflight import check_directory, endpoints, listen_error
-from walsender.sender import WalSenderFactory
+from walsender.preflight import FIRST_MODERN_VERSION, check_directory, endpoints, listen_error
+from walsender.sender import IServerReactor, WalSenderFactory
 from walsender.settings import SETTINGS, Settings
 from walsender.signals import SignalHandlers
 from walsender.source import DirectorySource
 from walsender.source.notifier import DirectoryNotifier
 from walsender.wal import REAL_FILES, WalIdentity
 from walsender.wire.dialect import Dialect, FirstDialect, ModernDialect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from twisted.internet.interfaces import IDelayedCall, IListeningPort
+    from twisted.python.failure import Failure
 
 # How long SIGTERM waits for standbys to take the end of their streams.
 PROMPT_SHUTDOWN: Final = 2.0  # seconds
@@ -64,7 +68,7 @@ class WalSenderService(Service):
 
     def __init__(
         self,
-        reactor: object,
+        reactor: IServerReactor,
         settings: Settings,
         *,
         authorizer: IAuthorizer | None = None,
@@ -102,9 +106,9 @@ class WalSenderService(Service):
             authentication_timeout=settings.authentication_timeout,
             sendfile=settings.sendfile,
         )
-        if not dialect.copy_both and dialect.version >= 90300:
+        if not dialect.copy_both and dialect.version >= FIRST_MODERN_VERSION:
             self.log.warn(
-                "serving WAL of PostgreSQL {version} in dialect 8.5: no standby of that version ever spoke it",
+                "serving WAL of PostgreSQL {version} in dialect 8.5, which no standby of that version speaks",
                 version=identity.format.name,
             )
         self._endpoints = endpoints(settings, reactor)
@@ -121,11 +125,11 @@ class WalSenderService(Service):
             endpoint.listen(self.factory).addCallbacks(
                 self._ports.append, self._listen_failed, errbackArgs=(description,)
             )
-        super().privilegedStartService()
+        Service.privilegedStartService(self)
 
     def startService(self) -> None:
         """Begin to follow the directory."""
-        super().startService()
+        Service.startService(self)
         _raise_open_file_limit()
         if not self._ports:
             self.privilegedStartService()  # a parent that was running already does not call it
@@ -134,9 +138,9 @@ class WalSenderService(Service):
         self.source.start().addCallback(self._started)
 
     @inlineCallbacks
-    def stopService(self) -> object:
+    def stopService(self) -> Generator[Deferred[Any], Any, None]:
         """End every stream at its next message boundary, within a bound; fires when all is closed."""
-        super().stopService()
+        Service.stopService(self)
         yield self._stop_listening()
         timer = self._reactor.callLater(PROMPT_SHUTDOWN, self.factory.abort)
         yield self.factory.shut_down()
@@ -187,9 +191,7 @@ class WalSenderService(Service):
         try:
             settings = self._reload()
         except ConfigurationError as error:
-            self.log.error(
-                "configuration contains errors; nothing was changed: {error}", error=error.message
-            )
+            self.log.error("configuration contains errors; nothing was changed: {error}", error=error.message)
             return
         needs_restart = {setting.name for setting in SETTINGS if setting.restart_required}
         for name in self.settings.changed(settings):
@@ -199,7 +201,14 @@ class WalSenderService(Service):
                 self.log.info(
                     'parameter "{name}" changed to "{value}"', name=name, value=getattr(settings, name)
                 )
-        self.settings = settings
+        # What needs a restart stays as it is, so that the next reload still sees the difference.
+        taken = {
+            name: getattr(settings, name)
+            for name in self.settings.changed(settings)
+            if name not in needs_restart
+        }
+        sources = {**self.settings.sources, **{name: settings.sources[name] for name in taken}}
+        settings = self.settings = replace(self.settings, sources=sources, **taken)
         self.source.delay = settings.wal_sender_delay
         self.source.sync = settings.fsync
         self.factory.wal_sender_timeout = settings.wal_sender_timeout
@@ -217,14 +226,9 @@ class WalSenderService(Service):
         for port in self._ports:
             self.log.info("walsender listening on {address}", address=_address_text(port.getHost()))
 
-    def _stop_listening(self) -> Deferred[object]:
+    def _stop_listening(self) -> Deferred[Any]:
         ports, self._ports = self._ports, []
-        return DeferredList([_stopped(port) for port in ports])
-
-
-def _stopped(port: IListeningPort) -> Deferred[None]:
-    stopped: Deferred[None] = port.stopListening()
-    return stopped
+        return DeferredList([maybeDeferred(port.stopListening) for port in ports])
 
 
 def _address_text(address: object) -> str:

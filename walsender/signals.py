@@ -14,11 +14,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.defer import Deferred
+
+    from walsender.sender import IServerReactor
 
 _IMMEDIATE_EXIT: Final = 2
 
@@ -36,17 +39,13 @@ class IControllable(Protocol):
         """Read the configuration again."""
 
 
-class IControllingReactor(IReactorCore, IReactorFromThreads):
-    """What is needed of the reactor."""
-
-
 class SignalHandlers:
     """Turns signals into calls of *service*, from `install` until `restore`."""
 
-    def __init__(self, reactor: IControllingReactor, service: IControllable) -> None:
+    def __init__(self, reactor: IServerReactor, service: IControllable) -> None:
         self._reactor = reactor
         self._service = service
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, Any] = {}
         self._terminating = self._draining = False
 
     def install(self) -> None:
@@ -57,10 +56,12 @@ class SignalHandlers:
             signal.SIGINT: self._terminate,
             signal.SIGUSR2: self._drain,
         }
-        for number, ask in asks.items():
-            self._previous[number] = signal.signal(
-                number, lambda _number, _frame, ask=ask: self._reactor.callFromThread(ask)
-            )
+
+        def received(number: int, _: object) -> None:
+            self._reactor.callFromThread(asks[number])
+
+        for number in asks:
+            self._previous[number] = signal.signal(number, received)
         self._previous[signal.SIGQUIT] = signal.signal(
             signal.SIGQUIT, lambda _number, _frame: os._exit(_IMMEDIATE_EXIT)
         )
@@ -82,4 +83,8 @@ class SignalHandlers:
         if self._draining or self._terminating:
             return
         self._draining = True
-        self._service.drain().addCallback(lambda _: self._terminating or self._terminate())
+        self._service.drain().addCallback(self._drained)
+
+    def _drained(self, _: None) -> None:
+        if not self._terminating:
+            self._terminate()

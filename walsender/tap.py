@@ -8,9 +8,8 @@ error and exit status 1, before twistd becomes a daemon and writes a pid file.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from twisted.python import usage
 
@@ -18,6 +17,11 @@ from walsender.errors import ConfigurationError
 from walsender.preflight import check_endpoints
 from walsender.service import WalSenderService
 from walsender.settings import Option, Settings, options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from walsender.sender import IServerReactor
 
 
 class Options(usage.Options):
@@ -37,12 +41,12 @@ class Options(usage.Options):
     def __init__(self) -> None:
         self.given: list[tuple[str, str]] = []
         self.assignments: list[str] = []
-        super().__init__()
+        usage.Options.__init__(self)
 
     def parseOptions(self, options: list[str] | None = None) -> None:
         """Parse; a wrong option is one line, not all of the usage text."""
         try:
-            super().parseOptions(options)
+            usage.Options.parseOptions(self, options)
         except usage.UsageError as error:
             raise SystemExit(f"walsender: {error}") from None
 
@@ -52,7 +56,7 @@ class Options(usage.Options):
             raise usage.UsageError(f'unexpected argument "{args[0]}"')
 
     def opt_c(self, assignment: str) -> None:
-        """NAME=VALUE: set any parameter, as postgres takes it"""
+        """NAME=VALUE: set any parameter, as postgres takes it."""
         self.assignments.append(assignment)
 
 
@@ -76,23 +80,30 @@ def makeService(config: Options) -> WalSenderService:
 
     :raises SystemExit: it cannot work; the message is the one line to print.
     """
-    from twisted.internet import reactor  # noqa: PLC0415 (twistd may install another until now)
+    from twisted.internet import reactor
+
+    # twistd changes to --rundir later; what is relative stays relative to here.
+    directory = str(Path.cwd())
 
     def load() -> Settings:
-        return Settings.load(config.given, assignments=config.assignments)
+        return Settings.load(config.given, assignments=config.assignments, directory=directory)
 
     try:
         settings = load()
         check_endpoints(settings)
         return WalSenderService(
-            reactor, settings, handle_signals=True, reload=load, give_up=_giver_up(config)
+            cast("IServerReactor", reactor),
+            settings,
+            handle_signals=True,
+            reload=load,
+            give_up=_giver_up(config),
         )
     except ConfigurationError as error:
         raise SystemExit(f"walsender: {error.message}") from None
 
 
 def _giver_up(config: Options) -> Callable[[str], NoReturn]:
-    """twistd removes its pid file at an ordinary end only, so a late failure takes it along."""
+    """Twistd removes its pid file at an ordinary end only, so a late failure takes it along."""
 
     def give_up(message: str) -> NoReturn:
         pid_file = config.parent and config.parent.get("pidfile")

@@ -34,6 +34,6 @@ class LocalAuthorizer:
                 f'user "{request.user}", no encryption'
             )
 
-    def may_replicate(self, request: ConnectionRequest) -> bool:  # noqa: ARG002 (the contract's)
+    def may_replicate(self, request: ConnectionRequest) -> bool:
         """See `IAuthorizer`."""
         return True

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from walsender.errors import FeatureNotSupported, StartPositionRefused, UndefinedObject
-from walsender.sender.parameters import SessionParameters
-from walsender.source import IWalSource, TimelineEnd
 from walsender.wire import (
     AlterReplicationSlot,
     BaseBackup,
@@ -23,7 +20,15 @@ from walsender.wire import (
 )
 from walsender.wire.dialect import Dialect, ModernDialect
 
-_NO_DATA_FILES: Final = "This server holds WAL and no data files: take the base backup from the primary or a standby."
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from walsender.sender.parameters import SessionParameters
+    from walsender.source import IWalSource, TimelineEnd
+
+_NO_DATA_FILES: Final = (
+    "This server holds WAL and no data files: take the base backup from the primary or a standby."
+)
 
 
 class CommandAnswers:
@@ -110,7 +115,8 @@ def check_start(command: StartReplication, source: IWalSource) -> tuple[int, int
     geometry = source.geometry
     if end.next_timeline is not None and geometry.position(command.start) > end.position:
         raise StartPositionRefused(
-            f"requested starting point {command.start} on timeline {timeline} is not in this server's history",
+            f"requested starting point {command.start} on timeline {timeline} "
+            "is not in this server's history",
             detail=f"This server's history forked from timeline {timeline} at {geometry.lsn(end.position)}.",
         )
     return timeline, geometry.position(command.start), end

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IReactorCore, ITransport
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThreadPool
 
-from walsender.auth import IAuthorizer
-from walsender.sender.interfaces import IWalConsumer
 from walsender.sender.page_cache import PageCache
 from walsender.sender.protocol import WalSender
 from walsender.sender.sendfile_consumer import SendfileConsumer, can_sendfile
 from walsender.sender.slot_table import SlotTable
 from walsender.sender.transport_consumer import TransportConsumer
-from walsender.source import IWalSource
-from walsender.wire.dialect import Dialect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IAddress
+
+    from walsender.auth import IAuthorizer
+    from walsender.sender.interfaces import IClientTransport, IServerReactor, IWalConsumer
+    from walsender.source import IWalSource
+    from walsender.wire.dialect import Dialect
 
 
 class WalSenderFactory(Factory):
@@ -33,7 +40,7 @@ class WalSenderFactory(Factory):
 
     def __init__(
         self,
-        reactor: IReactorCore,
+        reactor: IServerReactor,
         source: IWalSource,
         dialect: Dialect,
         authorizer: IAuthorizer,
@@ -55,18 +62,18 @@ class WalSenderFactory(Factory):
         self._connections: set[WalSender] = set()
         self._when_empty: list[Deferred[None]] = []
 
-    def buildProtocol(self, addr: IAddress) -> WalSender:  # noqa: ARG002 (the contract's)
+    def buildProtocol(self, addr: IAddress | None) -> WalSender:  # type: ignore[override]
         """See `twisted.internet.interfaces.IProtocolFactory`."""
         return WalSender(self)
 
-    def consumer(self, transport: ITransport) -> IWalConsumer:
+    def consumer(self, transport: IClientTransport) -> IWalConsumer:
         """Return what carries a stream over *transport*."""
         page_cache = PageCache(self._run_in_thread)
         if self.sendfile and can_sendfile(transport, self.reactor):
             return SendfileConsumer(self.reactor, transport, page_cache)
         return TransportConsumer(transport, page_cache)
 
-    def _run_in_thread(self, function: object, *arguments: object) -> Deferred[object]:
+    def _run_in_thread(self, function: Callable[..., object], *arguments: object) -> Deferred[object]:
         return deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function, *arguments)
 
     def connection_made(self, connection: WalSender) -> None:

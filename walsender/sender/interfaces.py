@@ -2,7 +2,35 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import (
+    IConsumer,
+    IPushProducer,
+    IReactorCore,
+    IReactorFDSet,
+    IReactorFromThreads,
+    IReactorThreads,
+    IReactorTime,
+    ISystemHandle,
+    ITCPTransport,
+)
 from zope.interface import Interface
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+    from walsender.errors import WalsenderError
+    from walsender.sender.producer import WalProducer
+    from walsender.source import TimelineEnd, WalSlice
+
+
+class IServerReactor(IReactorCore, IReactorTime, IReactorFDSet, IReactorThreads, IReactorFromThreads):
+    """What is needed of a reactor."""
+
+
+class IClientTransport(ITCPTransport, IConsumer, IPushProducer, ISystemHandle):
+    """What is needed of a transport; Twisted's stream transports all have it."""
 
 
 class IWalConsumer(Interface):
@@ -12,17 +40,17 @@ class IWalConsumer(Interface):
     From `start` to the result of `finish` *every* byte to the client goes through here.
     """
 
-    def start(producer: object) -> None:
+    def start(producer: WalProducer) -> None:
         """
-        Take over the connection for *producer* (`twisted.internet.interfaces.IPushProducer`).
+        Take over the connection for *producer*.
 
         The consumer calls ``resumeProducing`` when the first byte may come.  It
         may call ``pauseProducing`` from inside `send` and `write`.
         """
 
-    def send(prefix: bytes, piece: object) -> None:
+    def send(prefix: bytes, piece: WalSlice) -> None:
         """
-        Send *prefix*, then the bytes of *piece* (`walsender.source.WalSlice`).
+        Send *prefix*, then the bytes of *piece*.
 
         Not while the producer is paused.
         """
@@ -30,7 +58,7 @@ class IWalConsumer(Interface):
     def write(data: bytes) -> None:
         """Send *data* after all that has been given before; small, and possible at any time."""
 
-    def finish() -> object:
+    def finish() -> Deferred[None]:
         """
         Give the connection back; a Deferred fires when the transport may be written to again.
 
@@ -54,15 +82,15 @@ class IStreamOwner(Interface):
     def caught_up() -> None:
         """Nothing is left to send for now."""
 
-    def timeline_ended(end: object) -> None:
-        """All of a historic timeline is sent, up to its `walsender.source.TimelineEnd`."""
+    def timeline_ended(end: TimelineEnd) -> None:
+        """All of a historic timeline is sent, up to its *end*."""
 
-    def stream_failed(error: object) -> None:
+    def stream_failed(error: WalsenderError) -> None:
         """
-        The next WAL cannot be read: a `walsender.errors.WalsenderError`.
+        The next WAL cannot be read.
 
         The client is at a message boundary and can be told.
         """
 
-    def stream_broken(error: object) -> None:
+    def stream_broken(error: WalsenderError) -> None:
         """As `stream_failed`, but in the middle of a message: the connection must be aborted."""

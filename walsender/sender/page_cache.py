@@ -17,17 +17,18 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet.defer import Deferred
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
 
-from walsender.source import OpenSegment, WalSlice
+    from walsender.source import OpenSegment, WalSlice
 
 WARM_WINDOW: Final = 1 << 20  # bytes
 _READ_SIZE: Final = 128 << 10
 
 # Runs a callable in a thread; a Deferred of its result fires in the reactor's thread.
-RunInThread = Callable[..., "Deferred[object]"]
+RunInThread = Callable[..., "Deferred[Any]"]
 
 
 def _is_cached(descriptor: int, offset: int, probe: bytearray) -> bool:
@@ -71,7 +72,7 @@ class PageCache:
         descriptor = piece.segment.descriptor
         return _is_cached(descriptor, offset, self._probe) and _is_cached(descriptor, end - 1, self._probe)
 
-    def warm(self, piece: WalSlice) -> Deferred[object]:
+    def warm(self, piece: WalSlice) -> Deferred[None]:
         """Read *piece* and what follows it in the thread pool; fires when `holds` is true of it."""
         segment, offset = piece.segment, piece.offset
         length = max(piece.length, min(WARM_WINDOW, segment.end - segment.start - offset))
@@ -79,7 +80,8 @@ class PageCache:
         def warmed(_: object) -> None:
             self._warm_segment, self._warm_start, self._warm_end = segment, offset, offset + length
 
-        return self._run_in_thread(_read_through, segment.descriptor, offset, length).addCallback(warmed)
+        read: Deferred[None] = self._run_in_thread(_read_through, segment.descriptor, offset, length)
+        return read.addCallback(warmed)
 
     def forget(self) -> None:
         """Let go of the segment, so that its file can be closed."""

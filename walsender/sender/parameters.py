@@ -8,27 +8,108 @@ clients have come to read; the rest are facts about the WAL.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from walsender.errors import ConfigurationError, InvalidStartupParameter, UnrecognizedParameter
-from walsender.errors import UnrecognizedStartupParameter
+from walsender.errors import (
+    ConfigurationError,
+    InvalidStartupParameter,
+    UnrecognizedParameter,
+    UnrecognizedStartupParameter,
+)
 from walsender.settings.values import Assignment, Duration
-from walsender.source import IWalSource
 from walsender.wire import clean_application_name
-from walsender.wire.dialect import Dialect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from walsender.source import IWalSource
+    from walsender.wire.dialect import Dialect
 
 # Source: PostgreSQL, src/common/encnames.c, without what separates words.
 _ENCODINGS: Final = frozenset(
-    """
-    abc alt big5 euccn eucjis2004 eucjp euckr euctw gb18030 gbk iso88591 iso885910 iso885913 iso885914
-    iso885915 iso885916 iso88592 iso88593 iso88594 iso88595 iso88596 iso88597 iso88598 iso88599 johab koi8
-    koi8r koi8u latin1 latin10 latin2 latin3 latin4 latin5 latin6 latin7 latin8 latin9 mskanji muleinternal
-    shiftjis shiftjis2004 sjis sqlascii tcvn tcvn5712 uhc unicode utf8 vscii win win1250 win1251 win1252
-    win1253 win1254 win1255 win1256 win1257 win1258 win866 win874 win932 win936 win949 win950 windows1250
-    windows1251 windows1252 windows1253 windows1254 windows1255 windows1256 windows1257 windows1258
-    windows866 windows874 windows932 windows936 windows949 windows950
-    """.split()
+    [
+        "abc",
+        "alt",
+        "big5",
+        "euccn",
+        "eucjis2004",
+        "eucjp",
+        "euckr",
+        "euctw",
+        "gb18030",
+        "gbk",
+        "iso88591",
+        "iso885910",
+        "iso885913",
+        "iso885914",
+        "iso885915",
+        "iso885916",
+        "iso88592",
+        "iso88593",
+        "iso88594",
+        "iso88595",
+        "iso88596",
+        "iso88597",
+        "iso88598",
+        "iso88599",
+        "johab",
+        "koi8",
+        "koi8r",
+        "koi8u",
+        "latin1",
+        "latin10",
+        "latin2",
+        "latin3",
+        "latin4",
+        "latin5",
+        "latin6",
+        "latin7",
+        "latin8",
+        "latin9",
+        "mskanji",
+        "muleinternal",
+        "shiftjis",
+        "shiftjis2004",
+        "sjis",
+        "sqlascii",
+        "tcvn",
+        "tcvn5712",
+        "uhc",
+        "unicode",
+        "utf8",
+        "vscii",
+        "win",
+        "win1250",
+        "win1251",
+        "win1252",
+        "win1253",
+        "win1254",
+        "win1255",
+        "win1256",
+        "win1257",
+        "win1258",
+        "win866",
+        "win874",
+        "win932",
+        "win936",
+        "win949",
+        "win950",
+        "windows1250",
+        "windows1251",
+        "windows1252",
+        "windows1253",
+        "windows1254",
+        "windows1255",
+        "windows1256",
+        "windows1257",
+        "windows1258",
+        "windows866",
+        "windows874",
+        "windows932",
+        "windows936",
+        "windows949",
+        "windows950",
+    ]
 )
 
 # Names that the client library itself or a pooler's habit may put into a start-up
@@ -170,4 +251,4 @@ class SessionParameters:
         try:
             return Duration(0, (1 << 31) - 1).parse(Assignment(name, value, "the start-up packet", ""))
         except ConfigurationError as error:
-            raise InvalidStartupParameter(error.message) from None
+            raise InvalidStartupParameter(error.message, hint=error.hint) from None

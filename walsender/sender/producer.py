@@ -13,16 +13,13 @@ WAL.  A message is begun only when every file that it needs is open.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from walsender.errors import StartPositionRefused, WalsenderError
-from walsender.sender.interfaces import IStreamOwner, IWalConsumer
 from walsender.source import (
     Cursor,
     IWalSource,
@@ -31,7 +28,14 @@ from walsender.source import (
     TimelineEnd,
     WalSlice,
 )
-from walsender.wire.dialect import Dialect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.python.failure import Failure
+
+    from walsender.sender.interfaces import IStreamOwner, IWalConsumer
+    from walsender.wire.dialect import Dialect
 
 READ_SIZE: Final = 128 << 10  # bytes; larger writes are slower, the transport copies them
 
@@ -151,9 +155,7 @@ class WalProducer:
         self._paused = False
         self._run()
 
-    def read_failed(
-        self, piece: WalSlice, length: int, error: OSError | None, *, in_message: bool
-    ) -> None:
+    def read_failed(self, piece: WalSlice, length: int, error: OSError | None, *, in_message: bool) -> None:
         """
         *piece* could not be read.
 

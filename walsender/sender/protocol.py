@@ -25,7 +25,6 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from walsender.errors import AdminShutdown, InvalidMessage, ProtocolViolation, WalsenderError
@@ -62,9 +61,15 @@ from walsender.wire import (
     printable,
     unencrypted_data,
 )
+from walsender.wire.dialect import ModernDialect
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.python.failure import Failure
+
     from walsender.sender.factory import WalSenderFactory
+    from walsender.sender.interfaces import IClientTransport
 
 _MAX_HELD: Final = 64 << 10  # bytes of input kept while it is held back
 
@@ -80,6 +85,7 @@ class WalSender(Protocol):
     """
 
     log = Logger()
+    transport: IClientTransport
 
     def __init__(self, factory: WalSenderFactory) -> None:
         self.factory: WalSenderFactory = factory
@@ -255,7 +261,7 @@ class WalSender(Protocol):
             self._violated(error)
         except WalsenderError as error:
             self._fail(error)
-        except Exception:
+        except Exception:  # noqa: BLE001
             # The shell's edge: a bug of ours costs one connection only.
             self.log.failure("internal error while serving {client}", client=self.client)
             self._fail(WalsenderError("internal error"))
@@ -334,6 +340,7 @@ class WalSender(Protocol):
         factory, source, dialect = self.factory, self.factory.source, self._dialect
         timeline, start, end = check_start(command, source)
         if end.next_timeline is not None and start == end.position:
+            assert isinstance(dialect, ModernDialect), "the first dialect knows the current timeline only"
             self.transport.write(dialect.stream_result(end.next_timeline, source.geometry.lsn(start)))
             return
         self.transport.write(dialect.start_response())
@@ -363,7 +370,11 @@ class WalSender(Protocol):
     # Ends
 
     def _fail(self, error: WalsenderError) -> None:
-        """Tell the client what is wrong; before it is admitted, and if the error is fatal, that is the end."""
+        """
+        Tell the client what is wrong.
+
+        Before it is admitted, and if the error is fatal, that is the end.
+        """
         if self._stream is not None:
             self._stream.refuse(error)
             return
@@ -404,7 +415,7 @@ class WalSender(Protocol):
         if stream is not None:
             stream.close()
 
-    def _set_timer(self, seconds: float | None, expired: object = None) -> None:
+    def _set_timer(self, seconds: float | None, expired: Callable[[], object] = bool) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None if seconds is None else self.factory.reactor.callLater(seconds, expired)

@@ -23,19 +23,21 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPullProducer, IReactorFDSet, ITCPTransport, ITransport, IWriteDescriptor
+from twisted.internet.interfaces import IPullProducer, IReactorFDSet, IWriteDescriptor
 from twisted.internet.main import CONNECTION_LOST
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from walsender.sender.interfaces import IWalConsumer
-from walsender.sender.page_cache import PageCache
-from walsender.sender.producer import WalProducer
-from walsender.source import WalSlice
+from walsender.sender.interfaces import IClientTransport, IWalConsumer
+
+if TYPE_CHECKING:
+    from walsender.sender.page_cache import PageCache
+    from walsender.sender.producer import WalProducer
+    from walsender.source import WalSlice
 
 # How much one client may take per wake-up before the others have their turn.
 SHARE: Final = 1 << 20  # bytes
@@ -43,7 +45,7 @@ SHARE: Final = 1 << 20  # bytes
 _PEER_GONE: Final = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT, errno.ENOTCONN})
 
 
-def can_sendfile(transport: ITransport, reactor: object) -> bool:
+def can_sendfile(transport: IClientTransport, reactor: object) -> bool:
     """
     Return whether *transport* is a bare server-side TCP or unix socket under a descriptor-watching *reactor*.
 
@@ -82,7 +84,7 @@ class SendfileConsumer:
     ``_prefix``, the rest of the piece, ``_tail``.
     """
 
-    def __init__(self, reactor: IReactorFDSet, transport: ITCPTransport, page_cache: PageCache) -> None:
+    def __init__(self, reactor: IReactorFDSet, transport: IClientTransport, page_cache: PageCache) -> None:
         self._reactor = reactor
         self._transport = transport
         self._page_cache = page_cache
@@ -156,7 +158,8 @@ class SendfileConsumer:
         """The transport has written all; the socket is ours now."""
         if self._producer is None or self._socket is not None:
             return
-        handle: socket.socket = self._transport.getHandle()  # type: ignore[attr-defined]
+        handle = self._transport.getHandle()
+        assert isinstance(handle, socket.socket), "can_sendfile() has looked"
         self._socket = handle.dup()
         if self._push() and self._finished is None:
             self._producer.resumeProducing()
@@ -178,7 +181,7 @@ class SendfileConsumer:
         """See `twisted.internet.interfaces.ILoggingContext`."""
         return "walsender"
 
-    def doWrite(self) -> Exception | None:
+    def doWrite(self) -> Failure | None:
         """The socket has room again."""
         self._share = SHARE
         if not self._push():
@@ -246,9 +249,7 @@ class SendfileConsumer:
     def _send_file(self) -> bool:
         assert self._socket is not None, "checked by the caller"
         assert self._piece is not None, "bytes are left of it"
-        sent = os.sendfile(
-            self._socket.fileno(), self._piece.segment.descriptor, self._offset, self._left
-        )
+        sent = os.sendfile(self._socket.fileno(), self._piece.segment.descriptor, self._offset, self._left)
         if not sent:
             self._read_failed(None)  # the file has become shorter
             return False

@@ -8,12 +8,14 @@ What is shown of a standby anywhere is read from here and kept nowhere else.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from walsender.errors import TooManyConnections
 from walsender.lsn import INVALID_LSN, LSN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # States as pg_stat_replication shows them.
 STARTUP: Final = "startup"
@@ -97,8 +99,7 @@ class SlotTable:
         """
         if len(self._entries) >= self.limit:
             raise TooManyConnections(
-                "number of requested standby connections exceeds "
-                f'"max_wal_senders" (currently {self.limit})'
+                f'number of requested standby connections exceeds "max_wal_senders" (currently {self.limit})'
             )
         self._entries[entry.process_id] = entry
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.interfaces import IAddress
 
 from walsender.auth import ConnectionRequest
 from walsender.errors import (
     CannotConnectNow,
     FeatureNotSupported,
-    InsufficientPrivilege,
     TooManyConnections,
 )
 from walsender.sender.commands import CommandAnswers
@@ -31,9 +28,12 @@ from walsender.wire import (
     parse_options,
     truncation_notice,
 )
-from walsender.wire.dialect import Dialect
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IAddress
+
     from walsender.sender.factory import WalSenderFactory
 
 _NO_SQL: Final = (
@@ -74,8 +74,10 @@ def open_session(
     minor, negotiation = negotiate(message.version, message.extensions)
     if negotiation is not None:
         write(negotiation.encode())
-    is_tcp = isinstance(peer, (IPv4Address, IPv6Address))
-    request = ConnectionRequest(ipaddress.ip_address(peer.host) if is_tcp else None, message.user)
+    host, port = None, -1
+    if isinstance(peer, (IPv4Address, IPv6Address)):
+        host, port = ipaddress.ip_address(peer.host), peer.port
+    request = ConnectionRequest(host, message.user)
     mode = dialect.replication_mode(message.parameters.get("replication", "false"))
     if factory.stopping:
         raise CannotConnectNow("the database system is shutting down")
@@ -87,7 +89,7 @@ def open_session(
     entry = WalSenderEntry(
         factory.slot_table.new_process_id(),
         request.host,
-        peer.port if is_tcp else -1,
+        port,
         factory.reactor.seconds(),
         request.user,
     )
@@ -99,7 +101,7 @@ def open_session(
         entry.application_name = parameters.application_name
         write(dialect.greeting(parameters.reported))
         if not factory.authorizer.may_replicate(request):
-            raise dialect.may_not_replicate()
+            raise dialect.may_not_replicate()  # noqa: TRY301 (the entry must be freed as after any other)
         if not dialect.reserves_before_authentication:
             _reserve(factory, entry)
     except BaseException:

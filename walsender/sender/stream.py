@@ -17,23 +17,27 @@ consumer has handed the transport back stays unread in the protocol's buffer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from walsender.errors import WalsenderError
 from walsender.lsn import LSN
 from walsender.sender.interfaces import IStreamOwner, IWalConsumer
 from walsender.sender.producer import WalProducer
 from walsender.sender.reply_timeout import ReplyTimeout
 from walsender.sender.slot_table import CATCHUP, STOPPING, STREAMING, WalSenderEntry
 from walsender.sender.states import ShutdownBegun, State, StreamFailed, TimelineEnded
-from walsender.source import IWalSource, TimelineEnd
 from walsender.wire import ReadyForQuery, StandbyStatusUpdate, from_pg_timestamp
 from walsender.wire.dialect import Dialect, ModernDialect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from walsender.errors import WalsenderError
+    from walsender.source import IWalSource, TimelineEnd
 
 # While a drain waits for a standby to confirm, it is asked again at most this
 # often: PostgreSQL asks after every reply and spins with a standby that cannot confirm.
@@ -297,7 +301,9 @@ class Stream:
     def _start_linger(self) -> None:
         """Bound the time that a client may take to read our last words."""
         if self._linger is None:
-            self._linger = self._clock.callLater(LINGER, self._host.abort, "client does not read our last words")
+            self._linger = self._clock.callLater(
+                LINGER, self._host.abort, "client does not read our last words"
+            )
 
     def _stop_timers(self) -> None:
         self._timeout.stop()

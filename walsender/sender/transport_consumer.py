@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IPushProducer, ITransport
+from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
-from walsender.sender.interfaces import IWalConsumer
-from walsender.sender.page_cache import PageCache
-from walsender.sender.producer import WalProducer
-from walsender.source import WalSlice
+from walsender.sender.interfaces import IClientTransport, IWalConsumer
+
+if TYPE_CHECKING:
+    from walsender.sender.page_cache import PageCache
+    from walsender.sender.producer import WalProducer
+    from walsender.source import WalSlice
 
 
 @implementer(IWalConsumer, IPushProducer)
@@ -25,7 +28,7 @@ class TransportConsumer:
     every further write; both flags may be set twice.
     """
 
-    def __init__(self, transport: ITransport, page_cache: PageCache) -> None:
+    def __init__(self, transport: IClientTransport, page_cache: PageCache) -> None:
         self._transport = transport
         self._page_cache = page_cache
         self._producer: WalProducer | None = None

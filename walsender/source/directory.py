@@ -16,20 +16,15 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from walsender.errors import DataCorrupted, StartPositionRefused, WalFileError, WalFileMissing, file_error
-from walsender.lsn import Geometry
 from walsender.source.interfaces import IWalSource, IWalSubscriber, SegmentUnavailable, TimelineEnd
-from walsender.source.notifier import DirectoryNotifier
 from walsender.source.segment_file import OpenSegment, SegmentFiles
 from walsender.wal import (
     EndOfWal,
@@ -45,6 +40,15 @@ from walsender.wal import (
 )
 from walsender.wal.page import header_read_size
 from walsender.wal.segment import PARTIAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.python.failure import Failure
+
+    from walsender.lsn import Geometry
+    from walsender.source.notifier import DirectoryNotifier
 
 # The directory is listed this often even if nothing says that names have changed.
 LISTING_INTERVAL: Final = 5.0  # seconds
@@ -204,7 +208,7 @@ class DirectorySource:
     def __init__(
         self,
         clock: IReactorTime,
-        run_in_thread: Callable[..., Deferred[object]],
+        run_in_thread: Callable[..., Deferred[Any]],
         files: FileOperations,
         path: str,
         *,
@@ -220,7 +224,7 @@ class DirectorySource:
         self.directory_mode = directory_mode
         self._notifier = notifier
         self._segments = SegmentFiles(self._open)
-        self._subscribers: dict[object, None] = {}
+        self._subscribers: dict[IWalSubscriber, None] = {}
         self._look: _Look | None = None
         self._looking: Deferred[None] | None = None
         self._look_again = self._list_again = False
@@ -346,7 +350,10 @@ class DirectorySource:
     def _open(self, timeline: int, number: int) -> Deferred[OpenSegment]:
         assert self._look is not None, "asked for WAL before there is any"
         directory, end = self._look.directory, self.end_of(timeline).position
-        return self._run_in_thread(self._follower.open, directory, timeline, number, end)
+        opened: Deferred[OpenSegment] = self._run_in_thread(
+            self._follower.open, directory, timeline, number, end
+        )
+        return opened
 
     def _changed(self, names: bool) -> None:
         """Something in the directory is new; *names*: there are other files than before."""
@@ -378,7 +385,10 @@ class DirectorySource:
         self._watch_gap(look.end)
         for name, identity in look.end.covered:
             self._segments.retire_others(name.removesuffix(PARTIAL), identity)
-        if before is None or (before.end.timeline, before.end.position) != (look.end.timeline, look.end.position):
+        if before is None or (before.end.timeline, before.end.position) != (
+            look.end.timeline,
+            look.end.position,
+        ):
             for subscriber in list(self._subscribers):
                 subscriber.wal_grew()
 

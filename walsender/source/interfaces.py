@@ -8,8 +8,14 @@ cannot tell which one it has.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from zope.interface import Attribute, Interface
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+    from walsender.source.segment_file import OpenSegment
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +94,16 @@ class IWalSource(Interface):
         :raises walsender.errors.WalFileMissing: there is none.
         """
 
-    def open_segment(timeline: int, segment_number: int) -> object:
+    def open_segment(timeline: int, segment_number: int) -> Deferred[OpenSegment]:
         """
-        Return a Deferred of an `OpenSegment` to read *timeline*'s bytes of that segment from.
+        Return an open file to read *timeline*'s bytes of that segment from.
 
         It fails with `SegmentUnavailable`, or with `walsender.errors.DataCorrupted`
         if the file is not what its name says.
         """
 
-    def subscribe(subscriber: object) -> None:
-        """Call ``subscriber.wal_grew()`` (`IWalSubscriber`) from now on."""
+    def subscribe(subscriber: IWalSubscriber) -> None:
+        """Call ``subscriber.wal_grew()`` from now on."""
 
-    def unsubscribe(subscriber: object) -> None:
+    def unsubscribe(subscriber: IWalSubscriber) -> None:
         """Stop calling; harmless when it was not subscribed."""

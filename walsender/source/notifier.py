@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from twisted.internet import inotify
-from twisted.internet.interfaces import IReactorFDSet
 from twisted.logger import Logger
 from twisted.python.filepath import FilePath
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IReactorFDSet
+
 # A file that grows says so on every write; a name that comes or goes wants a new listing.
 _NAMES: Final = (
-    inotify.IN_CREATE | inotify.IN_MOVED_TO | inotify.IN_MOVED_FROM | inotify.IN_DELETE | inotify.IN_CLOSE_WRITE
+    inotify.IN_CREATE
+    | inotify.IN_MOVED_TO
+    | inotify.IN_MOVED_FROM
+    | inotify.IN_DELETE
+    | inotify.IN_CLOSE_WRITE
 )
 _MASK: Final = _NAMES | inotify.IN_MODIFY
 
@@ -34,7 +41,7 @@ class DirectoryNotifier:
         :param changed: is told whether names have changed, or only content.
         """
 
-        def notified(_: object, path: FilePath[bytes], mask: int) -> None:  # noqa: ARG001 (Twisted's)
+        def notified(_: object, _path: FilePath[bytes], mask: int) -> None:
             changed(bool(mask & _NAMES))
 
         try:
@@ -43,7 +50,9 @@ class DirectoryNotifier:
             self._inotify.watch(FilePath(self._path), mask=_MASK, callbacks=[notified])
         except (OSError, inotify.INotifyError) as error:
             self.stop()
-            self._log.warn("cannot watch the WAL directory through inotify, only look at it: {error}", error=error)
+            self._log.warn(
+                "cannot watch the WAL directory through inotify, only look at it: {error}", error=error
+            )
 
     def stop(self) -> None:
         """Watch no more; harmless when repeated."""

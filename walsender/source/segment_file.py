@@ -9,14 +9,19 @@ it; no count is kept that could go wrong on an error path.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.python.failure import Failure
 
-from walsender.wal import FileOperations, Identity
 from walsender.wal.segment import PARTIAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.python.failure import Failure
+
+    from walsender.wal import FileOperations, Identity
 
 
 class OpenSegment:

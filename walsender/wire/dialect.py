@@ -13,8 +13,7 @@ import errno
 import os
 import struct
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Final, Literal
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
 
 from walsender.errors import (
     DataCorrupted,
@@ -26,7 +25,6 @@ from walsender.errors import (
     WalsenderError,
     file_error,
 )
-from walsender.lsn import LSN, Geometry
 from walsender.wire.backend import (
     CommandComplete,
     CopyBothResponse,
@@ -48,7 +46,12 @@ from walsender.wire.framing import (
 from walsender.wire.frontend import CopyDone, FrontendMessage, Terminate
 from walsender.wire.replication import NetworkLayout, StandbyMessage, to_pg_timestamp
 from walsender.wire.startup import ReplicationMode, parse_first_replication_mode, parse_replication_mode
-from walsender.wire.statements import Command
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from walsender.lsn import LSN, Geometry
+    from walsender.wire.statements import Command
 
 ByteOrder = Literal["little", "big"]
 
@@ -119,7 +122,7 @@ class Dialect(ABC):
     def start_response(self) -> bytes:
         """Return the message that begins the stream."""
 
-    def sends_from(self, start: int) -> bool:  # noqa: ARG002
+    def sends_from(self, start: int) -> bool:
         """Return whether a stream from *start* ever sends anything."""
         return True
 
@@ -185,7 +188,7 @@ class Dialect(ABC):
     def message_rules(self, *, streaming: bool) -> MessageRules:
         """Return which messages are read, during a stream and outside."""
 
-    def closes_at(self, type_byte: int | None, *, streaming: bool) -> bool:  # noqa: ARG002
+    def closes_at(self, type_byte: int | None, *, streaming: bool) -> bool:
         """Return whether this first byte of a message alone ends the connection quietly."""
         return False
 
@@ -353,9 +356,7 @@ class ModernDialect(Dialect):
 
     def wal_header(self, start: LSN, end: LSN, seconds: float, length: int) -> bytes:
         """See `Dialect`."""
-        return _XLOG_DATA.pack(
-            b"d", _XLOG_DATA_OVERHEAD + length, b"w", start, end, to_pg_timestamp(seconds)
-        )
+        return _XLOG_DATA.pack(b"d", _XLOG_DATA_OVERHEAD + length, b"w", start, end, to_pg_timestamp(seconds))
 
     def keepalive(self, sent: LSN, seconds: float, *, reply_requested: bool) -> bytes:
         """See `Dialect`."""
@@ -364,7 +365,7 @@ class ModernDialect(Dialect):
         )
 
     def open_error(
-        self, name: str, geometry: Geometry, segment_number: int, error: OSError, earliest: LSN  # noqa: ARG002
+        self, name: str, geometry: Geometry, segment_number: int, error: OSError, earliest: LSN
     ) -> WalFileError:
         """
         See `Dialect`.  The detail is ours: it spares the administrator a look into the directory.
@@ -419,11 +420,11 @@ class FirstDialect(Dialect):
         """As 9.0 reports them, whatever WAL is sent."""
         return _REPORTED_90
 
-    def severity(self, error: WalsenderError) -> str:  # noqa: ARG002 (no error is anything else)
+    def severity(self, error: WalsenderError) -> str:
         """See `Dialect`."""
         return "FATAL"
 
-    def too_many_connections(self, error: TooManyConnections) -> TooManyConnections:  # noqa: ARG002
+    def too_many_connections(self, error: TooManyConnections) -> TooManyConnections:
         """See `Dialect`."""
         return TooManyConnections("sorry, too many standbys already")
 
@@ -451,7 +452,7 @@ class FirstDialect(Dialect):
         """See `Dialect`."""
         return parse_first_dialect_query(query)
 
-    def identify_system(self, system_identifier: int, timeline: int, flush_lsn: LSN) -> bytes:  # noqa: ARG002
+    def identify_system(self, system_identifier: int, timeline: int, flush_lsn: LSN) -> bytes:
         """See `Dialect`: two columns, and no position yet."""
         fields = (Field("systemid", TEXT_OID, -1, 0), Field("timeline", INT4_OID, 4, 0))
         row = (b"%d" % system_identifier, b"%d" % timeline)
@@ -469,17 +470,17 @@ class FirstDialect(Dialect):
         """See `Dialect`: at most half a segment, across segments and log files."""
         return min(end, geometry.page_start(start + geometry.segment_size // 2))
 
-    def wal_header(self, start: LSN, end: LSN, seconds: float, length: int) -> bytes:  # noqa: ARG002
+    def wal_header(self, start: LSN, end: LSN, seconds: float, length: int) -> bytes:
         """See `Dialect`: the start alone, as log id and offset."""
         copy_data = b"d" + (4 + 1 + 8 + length).to_bytes(4, "big")
         return copy_data + b"w" + self._position.pack(start >> 32, start & 0xFFFFFFFF)
 
-    def keepalive(self, sent: LSN, seconds: float, *, reply_requested: bool) -> bytes:  # noqa: ARG002
+    def keepalive(self, sent: LSN, seconds: float, *, reply_requested: bool) -> bytes:
         """See `Dialect`: there are none."""
         return b""
 
     def open_error(
-        self, name: str, geometry: Geometry, segment_number: int, error: OSError, earliest: LSN  # noqa: ARG002
+        self, name: str, geometry: Geometry, segment_number: int, error: OSError, earliest: LSN
     ) -> WalFileError:
         """See `Dialect`."""
         log_file, segment = divmod(segment_number, geometry.segments_per_log_file)
@@ -488,7 +489,7 @@ class FirstDialect(Dialect):
         )
 
     def read_error(
-        self, name: str, geometry: Geometry, position: int, length: int, wanted: int, error: OSError | None  # noqa: ARG002
+        self, name: str, geometry: Geometry, position: int, length: int, wanted: int, error: OSError | None
     ) -> WalFileError:
         """See `Dialect`.  A file that ends early is reported as the read that failed."""
         log_file, segment = divmod(geometry.segment_number(position), geometry.segments_per_log_file)
