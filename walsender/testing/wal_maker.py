@@ -225,24 +225,26 @@ class WalMaker:
 
     # Into files.
 
-    def write(self, directory: str | Path, *, partial: bool = False) -> list[str]:
+    def files(self, *, partial: bool = False) -> dict[str, bytes]:
         """
-        Write all segments and histories to *directory* and return their names.
+        Return all segments and histories by name.
 
         :param partial: give the segment that holds the last byte written its ``.partial`` name.
         """
-        written = []
+        files = {}
         for (timeline, number), image in sorted(self._segments.items()):
-            name = self.name(number, timeline)
-            if partial and (timeline, number) == (self.timeline, self.last_number):
-                name += ".partial"
-            Path(directory, name).write_bytes(image)
-            written.append(name)
+            growing = partial and (timeline, number) == (self.timeline, self.last_number)
+            files[self.name(number, timeline) + (".partial" if growing else "")] = bytes(image)
         for timeline, content in self.histories.items():
-            name = f"{timeline:08X}.history"
+            files[f"{timeline:08X}.history"] = content
+        return files
+
+    def write(self, directory: str | Path, *, partial: bool = False) -> list[str]:
+        """Write `files` to *directory* and return their names."""
+        files = self.files(partial=partial)
+        for name, content in files.items():
             Path(directory, name).write_bytes(content)
-            written.append(name)
-        return written
+        return list(files)
 
     # Bytes.
 
