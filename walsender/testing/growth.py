@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from walsender.lsn import LSN
+from walsender.lsn import MIN_SEGMENT_SIZE, LSN
 
 _SEGMENT: Final = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})(\.partial)?")
 _STEP: Final = 64 * 1024
@@ -32,6 +32,7 @@ class WrittenEnd:
         self._directory = directory
         self._name = ""
         self._offset = 0
+        self._segment_size = 0
 
     def lsn(self) -> LSN:
         """Return the position behind the last byte that is not zero; 0 if there is no segment."""
@@ -48,9 +49,12 @@ class WrittenEnd:
         except FileNotFoundError:
             # Complete, though it may end in zeros: after a forced switch it does.
             size = self._offset = (self._directory / name).stat().st_size
-        segments_per_log_file = (1 << 32) // size
-        number = int(newest[2], 16) * segments_per_log_file + int(newest[3], 16)
-        return LSN(number * size + self._offset)
+        if size >= MIN_SEGMENT_SIZE:
+            self._segment_size = size
+        if not self._segment_size:
+            return LSN(0)  # the first file is being created right now
+        number = int(newest[2], 16) * ((1 << 32) // self._segment_size) + int(newest[3], 16)
+        return LSN(number * self._segment_size + self._offset)
 
     def _advance(self, path: Path) -> int:
         """Move the offset over what is new, and return the file's size."""
