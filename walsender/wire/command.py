@@ -254,7 +254,8 @@ class _Parser:
 
     def _option(self) -> Option:
         token = self._take()
-        if token.kind not in {Kind.IDENTIFIER, Kind.KEYWORD}:
+        # Any keyword may be a name here, but that PostgreSQL forgot one (seen on 15, 16 and 18).
+        if token.kind not in {Kind.IDENTIFIER, Kind.KEYWORD} or token.text == ReadReplicationSlot.keyword:
             raise CommandSyntaxError("syntax error")
         name = token.text if token.kind is Kind.IDENTIFIER else token.text.lower()
         ahead = self._peek()

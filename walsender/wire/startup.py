@@ -216,13 +216,12 @@ def _parse_boolean(value: str) -> bool | None:
     """Return what *value* means, by the rules of PostgreSQL's bool.c: any unique prefix, any case."""
     if value in {"0", "1"}:
         return value == "1"
-    # Not str.lower(): it turns the Kelvin sign, among others, into ASCII.
-    folded = encode_text(value).lower()
-    if folded and folded != b"o":  # which could become either
-        for word in (b"true", b"yes", b"on"):
+    folded = value.lower()
+    if folded and folded != "o":  # which could become either
+        for word in ("true", "yes", "on"):
             if word.startswith(folded):
                 return True
-        for word in (b"false", b"no", b"off"):
+        for word in ("false", "no", "off"):
             if word.startswith(folded):
                 return False
     return None

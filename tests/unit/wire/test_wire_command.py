@@ -251,6 +251,7 @@ SYNTACTICALLY_WRONG = (
     b"CREATE_REPLICATION_SLOT s PHYSICAL (RESERVE_WAL SHOW)",
     b"CREATE_REPLICATION_SLOT s PHYSICAL (RESERVE_WAL,)",
     b"CREATE_REPLICATION_SLOT s PHYSICAL (1)",
+    b"CREATE_REPLICATION_SLOT s PHYSICAL (READ_REPLICATION_SLOT)",
     b"CREATE_REPLICATION_SLOT s PHYSICAL (RESERVE_WAL) RESERVE_WAL",
     b"DROP_REPLICATION_SLOT",
     b"DROP_REPLICATION_SLOT 'nope'",
@@ -286,6 +287,7 @@ OPTION_ERRORS = (
     (b"PHYSICAL (RESERVE_WAL, reserve_wal foo)", "42601", "conflicting or redundant options"),
     (b"PHYSICAL (foo, foo)", "XX000", "unrecognized option: foo"),
     (b"PHYSICAL (SHOW)", "XX000", "unrecognized option: show"),
+    (b"PHYSICAL (UPLOAD_MANIFEST 'x')", "XX000", "unrecognized option: upload_manifest"),
     (b"PHYSICAL (foo, reserve_wal foo)", "XX000", "unrecognized option: foo"),
     (b"PHYSICAL (reserve_wal foo, foo)", "42601", "reserve_wal requires a Boolean value"),
     (b"LOGICAL x (RESERVE_WAL)", "42601", "conflicting or redundant options"),
@@ -361,9 +363,14 @@ class CommandTests(SynchronousTestCase):
         self.assertRaises(CommandSyntaxError, parse_command, b"DROP_REPLICATION_SLOT TEMPORARY", 100000)
 
     def test_keywordsOfEarlierVersionsAreNames(self) -> None:
-        """FAST is one again since 15."""
-        self.assertEqual(parse_command(b"DROP_REPLICATION_SLOT FAST", 150000), DropReplicationSlot("fast"))
-        self.assertRaises(CommandSyntaxError, parse_command, b"DROP_REPLICATION_SLOT FAST", 140000)
+        """The words of the old BASE_BACKUP are names again since 15."""
+        for word in (
+            *("LABEL", "PROGRESS", "FAST", "WAL", "NOWAIT", "MAX_RATE", "TABLESPACE_MAP"),
+            *("NOVERIFY_CHECKSUMS", "MANIFEST", "MANIFEST_CHECKSUMS"),
+        ):
+            text = b"DROP_REPLICATION_SLOT " + word.encode()
+            self.assertEqual(parse_command(text, 150000), DropReplicationSlot(word.lower()))
+            self.assertRaises(CommandSyntaxError, parse_command, text, 140000)
 
     def test_baseBackupBefore15(self) -> None:
         """The old spelling, of any order, gives the options of today."""
