@@ -16,16 +16,12 @@ from walsender.wire.backend import (
     CopyBothResponse,
     CopyOutResponse,
     DataRow,
-    ErrorResponse,
     Field,
     NegotiateProtocolVersion,
-    NoticeResponse,
     ParameterStatus,
     ReadyForQuery,
     RowDescription,
     decode_backend,
-    old_format_error,
-    truncation_notice,
 )
 from walsender.wire.body import cut_name, decode_text, encode_text, printable
 from walsender.wire.command import parse_command
@@ -80,6 +76,7 @@ from walsender.wire.replication import (
     from_pg_timestamp,
     to_pg_timestamp,
 )
+from walsender.wire.reports import ErrorResponse, NoticeResponse, old_format_error, truncation_notice
 from walsender.wire.startup import (
     CancelRequest,
     GSSENCRequest,

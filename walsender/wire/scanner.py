@@ -16,8 +16,8 @@ from typing import Final
 
 from walsender.errors import CommandSyntaxError
 from walsender.lsn import LSN
-from walsender.wire.backend import NoticeResponse, truncation_notice
 from walsender.wire.body import cut_name, decode_text
+from walsender.wire.reports import NoticeResponse, truncation_notice
 
 MAX_TOKENS: Final = 10_000
 """Words in a command; the longest that a client is known to send has some forty."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 from walsender.lsn import LSN
-from walsender.wire.backend import NoticeResponse
 from walsender.wire.options import OptionValue
+from walsender.wire.reports import NoticeResponse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
