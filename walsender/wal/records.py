@@ -81,7 +81,7 @@ class RecordReader:
 
     def _first_on(self, page: int, header: PageHeader) -> int | None:
         """Return where the first record that begins on a page does, if one can."""
-        start = aligned(page + header.data_start + header.remaining)
+        start = aligned(page + header.data_start + (header.remaining if header.continues else 0))
         page_end = page + self._geometry.page_size
         room = 1 if self._format.splits_record_headers else self._parser.header_size
         return start if start + room <= page_end else None
@@ -102,7 +102,7 @@ class RecordReader:
             raise RecordIncomplete("there is no WAL page")
         page_header, data = found
         offset = begin - page
-        if page_header.continues and offset < page_header.data_start + page_header.remaining:
+        if page_header.continues and offset < page_header.data_start + max(page_header.remaining, 1):
             raise DataCorrupted("a record continues where one should begin")
         stated = self._parser.stated_length(data, offset)
         if stated is None:
