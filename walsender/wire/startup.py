@@ -262,6 +262,9 @@ def negotiate(
     """
     Return the minor version to speak, and what to send first if that is not all that was asked for.
 
+    PostgreSQL sends it after it has judged the packet's layout and its ``replication``,
+    and before it misses a user (seen on 18).
+
     We speak 3.0 and 3.2.  3.1 never existed: who asks for it gets 3.0, and is not
     told, as by PostgreSQL 18; a client would refuse a message that names 3.1.
     libpq's deliberate 3.9999 gets 3.2 and the list of its made-up extensions.
@@ -300,6 +303,10 @@ def _setting(flag: str, text: str) -> tuple[str, str]:
     return name.replace("-", "_"), value
 
 
+def _no_argument(word: str) -> InvalidStartupOptions:
+    return InvalidStartupOptions(f"invalid command-line argument for server process: {word}")
+
+
 def parse_options(text: str) -> list[tuple[str, str]]:
     """
     Return the settings in the start-up parameter ``options``, names and values in order.
@@ -315,18 +322,20 @@ def parse_options(text: str) -> list[tuple[str, str]]:
     """
     words = [re.sub(r"\\(.?)", r"\1", match[0], flags=re.DOTALL) for match in _WORD.finditer(text)]
     settings = []
+    others: list[str] = []
     rest = iter(words)
     for word in rest:
-        if word == "--":  # what follows is no option, and arguments there are none
-            refused = next(rest, None)
+        if word == "--":  # what follows is no option
+            others += rest
         elif word.startswith("--"):
             settings.append(_setting("--", word[2:]))
-            continue
         elif word.startswith("-c") and (argument := word[2:] or next(rest, None)) is not None:
             settings.append(_setting("-c ", argument))
-            continue
+        elif word.startswith("-") and word != "-":
+            raise _no_argument(word)
         else:
-            refused = word
-        if refused is not None:
-            raise InvalidStartupOptions(f"invalid command-line argument for server process: {refused}")
+            others.append(word)
+    # getopt puts what is no option last, so that a wrong option is reported before it.
+    if others:
+        raise _no_argument(others[0])
     return settings

@@ -385,6 +385,9 @@ class OptionsTests(SynchronousTestCase):
             ("\\", refused),
             ("-c a=1 foo", refused + "foo"),
             ("-- foo", refused + "foo"),
+            ("foo -z", refused + "-z"),
+            ("- -c a", "-c a requires a value"),
+            ("foo bar", refused + "foo"),
             ("-c a=5s -- x=y", refused + "x=y"),
         ):
             error = self.assertRaises(InvalidStartupOptions, parse_options, text)
