@@ -14,7 +14,7 @@ costs only its new pages.  A newer end is never before an older one.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from walsender.errors import DataCorrupted, file_error
@@ -81,12 +81,13 @@ def find_end(
     blocks: it belongs in a thread.
 
     :param directory: a listing; it may be older than the files.
-    :param resume: the former end on the same timeline.
+    :param resume: the former end on the same timeline, up to which all is durable: if `sync_covered` was
+        false for an end, the one before is the one to go on from.
     :raises WalFileError: a file that is there cannot be opened or read.
     """
     assert resume is None or resume.timeline == timeline  # ends of two timelines have nothing in common
     if directory.identity is None:
-        return resume
+        return _unchanged(resume)
     with PageReader(files, directory, timeline) as pages:
         return _Search(pages, directory).run(resume)
 
@@ -114,7 +115,12 @@ def find_current_end(
         if end.position >= directory.identity.geometry.position(directory.history(timeline).begin):
             return end
         best = best or end
-    return resume or best
+    return best if resume is None else _unchanged(resume)
+
+
+def _unchanged(end: EndOfWal | None) -> EndOfWal | None:
+    """Return a former end as the answer of a look that found nothing new."""
+    return end and replace(end, covered=())
 
 
 def sync_covered(files: FileOperations, directory_path: str, covered: tuple[CoveredFile, ...]) -> bool:
