@@ -8,14 +8,16 @@ header is packed per message and the WAL follows it untouched.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, Self, TypeAlias
 
 from walsender.errors import InvalidMessage
 from walsender.wire.body import BodyReader, decode_text, encode_string
 from walsender.wire.frontend import CopyData, CopyDone, frame
 from walsender.wire.reports import ErrorResponse, NoticeResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 __all__ = [
     "AUTHENTICATION_OK",

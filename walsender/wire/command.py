@@ -9,9 +9,8 @@ is refused.  Any bytes give a command or a `WalsenderError`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from walsender.errors import CommandSyntaxError, WalsenderError
 from walsender.lsn import LSN
@@ -31,6 +30,9 @@ from walsender.wire.statements import (
     TimelineHistory,
     UploadManifest,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 __all__ = [
     "AlterReplicationSlot",

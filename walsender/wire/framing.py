@@ -17,14 +17,16 @@ between two calls.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from walsender.wire.backend import BackendMessage, decode_backend
 from walsender.wire.body import decode_text
 from walsender.wire.errors import InvalidMessageLength, InvalidPacketLength, UnexpectedMessageType
 from walsender.wire.frontend import FrontendMessage, UnknownMessage, decode_frontend
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _LENGTH: Final = struct.Struct("!i")
 _LENGTH_SIZE: Final = _LENGTH.size

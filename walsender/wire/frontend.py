@@ -8,11 +8,13 @@ extended query protocol is always refused, so its bodies stay bytes.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias
 
 from walsender.wire.body import BodyReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 _HEADER: Final = struct.Struct("!Bi")
 

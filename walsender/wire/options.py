@@ -8,12 +8,14 @@ the same one is reported.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from walsender.errors import CommandSyntaxError, InvalidParameterValue
 from walsender.wire.errors import UnrecognizedOption
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
 
 Option: TypeAlias = tuple[str, str | int | None]
 """An option as written: name in lower case; a word or string, a number, or nothing."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from walsender.errors import WalsenderError
 from walsender.wire.body import MAX_NAME_BYTES, BodyReader, cut_name, decode_text, encode_text
 from walsender.wire.frontend import frame
+
+if TYPE_CHECKING:
+    from walsender.errors import WalsenderError
 
 
 @dataclass(frozen=True, slots=True)

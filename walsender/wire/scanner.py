@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Container
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from walsender.errors import CommandSyntaxError
 from walsender.lsn import LSN
 from walsender.wire.body import cut_name, decode_text
 from walsender.wire.reports import NoticeResponse, truncation_notice
+
+if TYPE_CHECKING:
+    from collections.abc import Container
 
 MAX_TOKENS: Final = 10_000
 """Words in a command; the longest that a client is known to send has some forty."""

@@ -10,9 +10,8 @@ from __future__ import annotations
 import enum
 import re
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from walsender.errors import (
     InvalidAuthorization,
@@ -23,6 +22,9 @@ from walsender.errors import (
 from walsender.wire.backend import NegotiateProtocolVersion
 from walsender.wire.body import cut_name, decode_text, encode_string, encode_text
 from walsender.wire.errors import InvalidPacketLength, InvalidStartupOptions, ObsoleteProtocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _HEADER: Final = struct.Struct("!IHH")
 _VERSION: Final = struct.Struct("!HH")

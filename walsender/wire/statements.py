@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
-from walsender.lsn import LSN
-from walsender.wire.options import OptionValue
-from walsender.wire.reports import NoticeResponse
+if TYPE_CHECKING:
+    from walsender.lsn import LSN
+    from walsender.wire.options import OptionValue
+    from walsender.wire.reports import NoticeResponse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

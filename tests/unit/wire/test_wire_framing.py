@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import struct
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,6 +46,9 @@ from walsender.wire import (
     UnexpectedMessageType,
     UnknownMessage,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ALL_RULES = (COMMAND_MESSAGES, COPY_MESSAGES, PASSWORD_MESSAGES, SASL_MESSAGES, HANDSHAKE_MESSAGES)
 
