@@ -134,6 +134,22 @@ class GrowthTests(SynchronousTestCase):
         maker.record(100)
         self.assertEqual(maker.position, position_on(disk(maker), resume=end))
 
+    def test_rewrittenClosedSegmentDoesNotTakeTheEndBack(self) -> None:
+        """Even if a closed segment is replaced by one that ends earlier, what was announced stays."""
+        maker = some_wal()
+        maker.fill_to(2 * SEGMENT - 30_000)
+        before = maker.position
+        maker.record(60_000)
+        files = disk(maker)
+        del files.content[maker.name(2)]
+        end = end_on(files)
+        maker.records.pop()
+        maker.position = before
+        maker.abandon(60_000, kept_pages=2)
+        self.assertLess(maker.position, 2 * SEGMENT)
+        files.content[maker.name(1)] = bytes(maker.image(1))
+        self.assertEqual(2 * SEGMENT, position_on(files, resume=end))
+
     def test_coversWhatIsNew(self) -> None:
         """The files that hold new WAL are named, with their identities, and no others."""
         maker = some_wal()
@@ -261,6 +277,14 @@ class TimelineEndTests(SynchronousTestCase):
             maker.record(100)
             files.content[maker.name(1)] = bytes(maker.image(1))
             self.assertEqual(maker.position, position_on(files, timeline=2), version)
+
+    def test_pagesDoNotGoBackToAnOlderTimeline(self) -> None:
+        """Without a history too, a page of an older timeline after one of a newer does not count."""
+        maker = WalMaker(timeline=2)
+        maker.fill_to(SEGMENT + 20 * PAGE)
+        maker.image(1)[10 * PAGE + 4] = 1
+        last = max(record.end for record in maker.records if record.end <= SEGMENT + 10 * PAGE)
+        self.assertEqual(last, position_on(disk(maker), timeline=2))
 
     def test_twoForksInOneSegment(self) -> None:
         """Pages of three timelines in one segment, in this order, are right."""
