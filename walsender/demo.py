@@ -11,11 +11,9 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from walsender.lsn import LSN
 from walsender.testing.growth import WrittenEnd
@@ -29,6 +27,10 @@ from walsender.testing.processes import (
     workspace,
 )
 from walsender.testing.raw_client import RawClient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 _MAJOR: Final = 18
 _PERIOD_S: Final = 1.0

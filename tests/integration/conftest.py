@@ -12,8 +12,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import pytest
 from twisted.logger import ILogObserver, globalLogPublisher
@@ -22,6 +21,9 @@ from zope.interface import implementer
 from walsender.testing.archives import Archive, make_archive, make_fork, make_gap, reference_server
 from walsender.testing.installation import PostgresInstallation
 from walsender.testing.processes import WalsenderProcess, workspace
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 VERSIONS: Final = (16, 18)
 CONTROL: Final = os.environ.get("WALSENDER_TEST_SERVER") == "postgres"

@@ -9,14 +9,16 @@ segment that is still ``.partial``.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from walsender.lsn import INVALID_LSN, LSN
 from walsender.testing.postgres import Cluster, PgReceiveWal, PostgresInstallation
 from walsender.testing.processes import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 SEGMENT_SIZE: Final = 1 << 20
 

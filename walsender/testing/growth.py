@@ -10,12 +10,14 @@ from __future__ import annotations
 import bisect
 import re
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from walsender.lsn import MIN_SEGMENT_SIZE, LSN
+from walsender.lsn import LSN, MIN_SEGMENT_SIZE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 _SEGMENT: Final = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})(\.partial)?")
 _STEP: Final = 64 * 1024

@@ -6,15 +6,17 @@ import atexit
 import importlib.util
 import re
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from walsender.lsn import LSN
 from walsender.testing.processes import Account, ProgramError, run_program
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Mapping
 
 _EMBEDDED: Final[Mapping[int, str]] = {16: "pginstall", 18: "pginstall18"}
 

@@ -19,13 +19,15 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from walsender.lsn import LSN
 from walsender.testing.installation import PostgresInstallation, PostgresMissingError
 from walsender.testing.processes import ChildProcess, ProgramError, TimedOutError, conninfo, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 __all__ = [
     "Cluster",

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import socket
 import struct
-from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 _PROTOCOL_3_0: Final = 3 << 16
 
