@@ -3,13 +3,14 @@ Is WAL in the page cache, and if not, getting it there without stopping the reac
 
 ``pread`` and ``sendfile`` wait for the disk on a cold page, and every other
 standby would wait with them.  So before a range is read in the reactor's thread
-its first and last page are asked for with ``RWF_NOWAIT``, which fails instead of
+some of its pages are asked for with ``RWF_NOWAIT``, which fails instead of
 waiting; a range that is not there is read once in the thread pool.  A window
 larger than one read is warmed, so that a reader of cold WAL makes one trip to
 the pool per window and not per message.
 
-Only the two ends are asked: pages come in and leave in runs of at least a read's
-size (read-ahead, folios), and asking for each page would cost as much as copying it.
+Only one page per read is asked for, and the last: pages come in and leave in runs of
+about a read's size (read-ahead, folios), and asking for each would cost as much as
+copying it.
 """
 
 from __future__ import annotations
@@ -25,19 +26,10 @@ if TYPE_CHECKING:
     from walsender.source import OpenSegment, WalSlice
 
 WARM_WINDOW: Final = 1 << 20  # bytes
-_READ_SIZE: Final = 128 << 10
+READ_SIZE: Final = 128 << 10  # bytes; larger writes are slower, the transport copies them
 
 # Runs a callable in a thread; a Deferred of its result fires in the reactor's thread.
 RunInThread = Callable[..., "Deferred[Any]"]
-
-
-def _is_cached(descriptor: int, offset: int, probe: bytearray) -> bool:
-    try:
-        return os.preadv(descriptor, (probe,), offset, os.RWF_NOWAIT) > 0
-    except OSError as error:
-        # A file system without RWF_NOWAIT says EOPNOTSUPP: nothing is known, so
-        # "cold".  Any other error is met again, and reported, by the read itself.
-        return error.errno not in {errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
 def _read_through(descriptor: int, offset: int, length: int) -> None:
@@ -45,7 +37,7 @@ def _read_through(descriptor: int, offset: int, length: int) -> None:
     end = offset + length
     try:
         os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_WILLNEED)
-        while offset < end and (data := os.pread(descriptor, min(_READ_SIZE, end - offset), offset)):
+        while offset < end and (data := os.pread(descriptor, min(READ_SIZE, end - offset), offset)):
             offset += len(data)
     except OSError:
         pass
@@ -60,17 +52,36 @@ class PageCache:
 
     def __init__(self, run_in_thread: RunInThread) -> None:
         self._run_in_thread = run_in_thread
-        self._probe = bytearray(1)
+        self._probe = (bytearray(1),)
         self._warm_segment: OpenSegment | None = None
         self._warm_start = self._warm_end = 0
 
     def holds(self, piece: WalSlice) -> bool:
         """Return whether *piece* can be read without waiting for a disk."""
-        offset, end = piece.offset, piece.offset + piece.length
-        if self._warm_segment is piece.segment and self._warm_start <= offset and end <= self._warm_end:
+        segment, offset = piece.segment, piece.offset
+        end = offset + piece.length
+        if self._warm_segment is segment and self._warm_start <= offset and end <= self._warm_end:
             return True
-        descriptor = piece.segment.descriptor
-        return _is_cached(descriptor, offset, self._probe) and _is_cached(descriptor, end - 1, self._probe)
+        if piece.length == READ_SIZE:
+            # A reader that catches up will want what follows, too.
+            window_end = min(offset + WARM_WINDOW, segment.end - segment.start)
+            if self._is_cached(segment.descriptor, offset, window_end):
+                self._warm_segment, self._warm_start, self._warm_end = segment, offset, window_end
+                return True
+        return self._is_cached(segment.descriptor, offset, end)
+
+    def _is_cached(self, descriptor: int, start: int, end: int) -> bool:
+        probe = self._probe
+        try:
+            for offset in range(start, end, READ_SIZE):
+                if not os.preadv(descriptor, probe, offset, os.RWF_NOWAIT):
+                    return True  # shorter than it should be: the read will say so
+            os.preadv(descriptor, probe, end - 1, os.RWF_NOWAIT)
+        except OSError as error:
+            # A file system without RWF_NOWAIT says EOPNOTSUPP: nothing is known, so
+            # "cold".  Any other error is met again, and reported, by the read itself.
+            return error.errno not in {errno.EAGAIN, errno.EOPNOTSUPP}
+        return True
 
     def warm(self, piece: WalSlice) -> Deferred[None]:
         """Read *piece* and what follows it in the thread pool; fires when `holds` is true of it."""

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from walsender.errors import StartPositionRefused, WalsenderError
+from walsender.sender.page_cache import READ_SIZE
 from walsender.source import (
     Cursor,
     IWalSource,
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 
     from walsender.sender.interfaces import IStreamOwner, IWalConsumer
     from walsender.wire.dialect import Dialect
-
-READ_SIZE: Final = 128 << 10  # bytes; larger writes are slower, the transport copies them
 
 
 @implementer(IPushProducer, IWalSubscriber)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from walsender.source import WalSlice
 
 # How much one client may take per wake-up before the others have their turn.
-SHARE: Final = 1 << 20  # bytes
+SHARE: Final = 4 << 20  # bytes
 
 _PEER_GONE: Final = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT, errno.ENOTCONN})
 

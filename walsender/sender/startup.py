@@ -71,6 +71,7 @@ def open_session(
     Source: PostgreSQL, src/backend/tcop/postgres.c, PostgresMain, and utils/init/postinit.c, InitPostgres.
     """
     dialect, source = factory.dialect, factory.source
+    mode = dialect.replication_mode(message.parameters.get("replication", "false"))
     minor, negotiation = negotiate(message.version, message.extensions)
     if negotiation is not None:
         write(negotiation.encode())
@@ -78,7 +79,6 @@ def open_session(
     if isinstance(peer, (IPv4Address, IPv6Address)):
         host, port = ipaddress.ip_address(peer.host), peer.port
     request = ConnectionRequest(host, message.user)
-    mode = dialect.replication_mode(message.parameters.get("replication", "false"))
     if factory.stopping:
         raise CannotConnectNow("the database system is shutting down")
     if not source.ready:
