@@ -15,7 +15,7 @@ from twisted.internet.interfaces import (
     ISystemHandle,
     ITCPTransport,
 )
-from zope.interface import Interface
+from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -39,6 +39,8 @@ class IWalConsumer(Interface):
 
     From `start` to the result of `finish` *every* byte to the client goes through here.
     """
+
+    read_size = Attribute("``int``: bytes of WAL that a piece should have at most.")
 
     def start(producer: WalProducer) -> None:
         """

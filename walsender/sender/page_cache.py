@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from walsender.source import OpenSegment, WalSlice
 
 WARM_WINDOW: Final = 1 << 20  # bytes
-READ_SIZE: Final = 128 << 10  # bytes; larger writes are slower, the transport copies them
+_PROBE_EVERY: Final = 128 << 10  # bytes
+_CATCHING_UP: Final = 64 << 10  # bytes; a reader of such pieces will want what follows
 
 # Runs a callable in a thread; a Deferred of its result fires in the reactor's thread.
 RunInThread = Callable[..., "Deferred[Any]"]
@@ -37,7 +38,7 @@ def _read_through(descriptor: int, offset: int, length: int) -> None:
     end = offset + length
     try:
         os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_WILLNEED)
-        while offset < end and (data := os.pread(descriptor, min(READ_SIZE, end - offset), offset)):
+        while offset < end and (data := os.pread(descriptor, min(_PROBE_EVERY, end - offset), offset)):
             offset += len(data)
     except OSError:
         pass
@@ -62,8 +63,7 @@ class PageCache:
         end = offset + piece.length
         if self._warm_segment is segment and self._warm_start <= offset and end <= self._warm_end:
             return True
-        if piece.length == READ_SIZE:
-            # A reader that catches up will want what follows, too.
+        if piece.length >= _CATCHING_UP:
             window_end = min(offset + WARM_WINDOW, segment.end - segment.start)
             if self._is_cached(segment.descriptor, offset, window_end):
                 self._warm_segment, self._warm_start, self._warm_end = segment, offset, window_end
@@ -73,7 +73,7 @@ class PageCache:
     def _is_cached(self, descriptor: int, start: int, end: int) -> bool:
         probe = self._probe
         try:
-            for offset in range(start, end, READ_SIZE):
+            for offset in range(start, end, _PROBE_EVERY):
                 if not os.preadv(descriptor, probe, offset, os.RWF_NOWAIT):
                     return True  # shorter than it should be: the read will say so
             os.preadv(descriptor, probe, end - 1, os.RWF_NOWAIT)

@@ -5,7 +5,7 @@ Flow control is two plain flags, not state-machine inputs: a transport pauses it
 producer from inside ``write``, so the loop must see the flag right after each
 slice that it hands over.
 
-A *message* is a header and one or more *reads* of at most `READ_SIZE` bytes.
+A *message* is a header and one or more *reads*, as large as the consumer likes them.
 Pausing and fairness act between reads; an end, a keepalive or an error may only
 come between messages, since bytes inside a promised message would be taken for
 WAL.  A message is begun only when every file that it needs is open.
@@ -13,14 +13,13 @@ WAL.  A message is begun only when every file that it needs is open.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from walsender.errors import StartPositionRefused, WalsenderError
-from walsender.sender.page_cache import READ_SIZE
 from walsender.source import (
     Cursor,
     IWalSource,
@@ -196,7 +195,9 @@ class WalProducer:
             if position >= end:
                 self._level()
                 return False
-            message_end = self._dialect.message_end(position, end, self._geometry)
+            message_end = self._dialect.message_end(
+                position, end, self._geometry, self._consumer.read_size
+            )
             if not self._cursor.covers(position, message_end):
                 self._open(position, message_end)
                 return False
@@ -208,7 +209,7 @@ class WalProducer:
                 message_end - position,
             )
             self._message_end = message_end
-        piece = self._cursor.slice(position, min(self._message_end, position + READ_SIZE))
+        piece = self._cursor.slice(position, min(self._message_end, position + self._consumer.read_size))
         assert piece is not None, "all files of a message are open before it begins"
         self.sent_position = position + piece.length
         self._consumer.send(prefix, piece)

@@ -84,6 +84,8 @@ class SendfileConsumer:
     ``_prefix``, the rest of the piece, ``_tail``.
     """
 
+    read_size: Final = 128 << 10
+
     def __init__(self, reactor: IReactorFDSet, transport: IClientTransport, page_cache: PageCache) -> None:
         self._reactor = reactor
         self._transport = transport

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IPushProducer
@@ -27,6 +27,10 @@ class TransportConsumer:
     so.  A transport pauses its producer from *inside* ``write``, and again at
     every further write; both flags may be set twice.
     """
+
+    # One write of a Twisted transport takes 128 KiB to the socket; a message of just
+    # more would cost a second turn of the reactor, and a small packet, for the rest.
+    read_size: Final = 120 << 10
 
     def __init__(self, transport: IClientTransport, page_cache: PageCache) -> None:
         self._transport = transport

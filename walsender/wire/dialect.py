@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     from walsender.lsn import LSN, Geometry
     from walsender.wire.statements import Command
 
+MAX_SEND_SIZE: Final = 16 * 8192
+"""Most WAL, in bytes, in one message of the modern protocol."""
+
 ByteOrder = Literal["little", "big"]
 
 TEXT_OID: Final = 25
@@ -127,9 +130,12 @@ class Dialect(ABC):
         return True
 
     @abstractmethod
-    def message_end(self, start: int, end: int, geometry: Geometry) -> int:
+    def message_end(self, start: int, end: int, geometry: Geometry, read_size: int = MAX_SEND_SIZE) -> int:
         """
         Return the position up to which one message from *start* reaches; at most *end*.
+
+        :param read_size: bytes that are read and handed over at a time; a message that is one
+            read spares a turn, where the dialect leaves the choice.
 
         A record must never be cut but at a page boundary: a standby that
         reads half a header from the stream blames the stream.
@@ -224,7 +230,6 @@ class Dialect(ABC):
 _XLOG_DATA: Final = struct.Struct("!cicQQq")
 _KEEPALIVE: Final = struct.Struct("!cicQqB")
 _XLOG_DATA_OVERHEAD: Final = _XLOG_DATA.size - 1  # all but the type byte counts
-_MAX_SEND_PAGES: Final = 16
 
 
 class ModernDialect(Dialect):
@@ -342,13 +347,13 @@ class ModernDialect(Dialect):
         """Our CopyDone."""
         return CopyDone().encode()
 
-    def message_end(self, start: int, end: int, geometry: Geometry) -> int:
+    def message_end(self, start: int, end: int, geometry: Geometry, read_size: int = MAX_SEND_SIZE) -> int:
         """
-        See `Dialect`: at most 16 pages, and never into the next segment's file.
+        See `Dialect`: at most one read, and never into the next segment's file.
 
         Source: PostgreSQL, src/backend/replication/walsender.c, XLogSendPhysical.
         """
-        message_end = start + _MAX_SEND_PAGES * geometry.page_size
+        message_end = start + min(read_size, MAX_SEND_SIZE)
         if end > message_end:
             end = geometry.page_start(message_end)
         segment_end = (start // geometry.segment_size + 1) * geometry.segment_size
@@ -466,7 +471,7 @@ class FirstDialect(Dialect):
         """See `Dialect`: 0/0 is no position, and nothing is before or behind it."""
         return start != 0
 
-    def message_end(self, start: int, end: int, geometry: Geometry) -> int:
+    def message_end(self, start: int, end: int, geometry: Geometry, read_size: int = MAX_SEND_SIZE) -> int:
         """See `Dialect`: at most half a segment, across segments and log files."""
         return min(end, geometry.page_start(start + geometry.segment_size // 2))
 
