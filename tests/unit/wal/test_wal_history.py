@@ -62,6 +62,7 @@ class TimelineHistoryTests(SynchronousTestCase):
         """A timeline of which nothing is known holds everything."""
         history = TimelineHistory(4)
         self.assertEqual((4, LSN(0), ()), (history.timeline_at(0), history.begin, history.ancestors))
+        self.assertIsNone(history.switchpoint(4))
 
     def test_segmentNamesBefore93(self) -> None:
         """Before 9.3 a line names the segment: the switch is somewhere in it."""
