@@ -131,6 +131,8 @@ class WalProducer:
 
     def wal_grew(self) -> None:
         """See `IWalSubscriber`."""
+        if self._stopped:
+            return  # by another who was told before us
         if not self._last:
             self._learn_end()
         self._run()
@@ -140,7 +142,11 @@ class WalProducer:
             self._end = self._source.end_of(self._timeline)
         except StartPositionRefused as error:
             # The source's history has changed under a stream that had begun.
-            self._fail(error)
+            refusal = error
+            if self.sent_position == self._message_end:
+                self._fail(refusal)
+            elif self._at_boundary is None:
+                self._at_boundary = lambda: self._owner.stream_failed(refusal)
 
     # The consumer's side
 
@@ -200,7 +206,7 @@ class WalProducer:
             )
             if not self._cursor.covers(position, message_end):
                 self._open(position, message_end)
-                return False
+                return not self._opening  # what others read is open at once
             self._cursor.read_ahead(end)
             prefix = self._dialect.wal_header(
                 self._geometry.lsn(position),
@@ -230,7 +236,8 @@ class WalProducer:
 
     def _level(self) -> None:
         """Nothing is left to send."""
-        if self._end.next_timeline is not None and self._end.position == self.sent_position:
+        if self._end.next_timeline is not None:
+            # A switch point may lie below what has been sent: the standby is told where.
             end = self._end
             self.stopProducing()
             self._owner.timeline_ended(end)

@@ -73,6 +73,8 @@ if TYPE_CHECKING:
 
 _MAX_HELD: Final = 64 << 10  # bytes of input kept while it is held back
 
+_HEADER_SIZE: Final = 5  # bytes: a message's type and length
+
 _READY: Final = ReadyForQuery().encode()
 
 
@@ -127,6 +129,13 @@ class WalSender(Protocol):
     def readConnectionLost(self) -> None:
         """The client has closed its half: it will say no more, but may still listen."""
         if self.state is State.COMMAND and not self._dialect.copy_both:
+            if pending := self._buffer.pending:
+                cut_off = "unexpected EOF within message length word" if pending < _HEADER_SIZE else ""
+                self.log.info(
+                    "{client} {message}",
+                    client=self.client,
+                    message=cut_off or "incomplete message from client",
+                )
             self._fail(ProtocolViolation("unexpected EOF on standby connection"))
         elif self.state is not State.CLOSED:
             if self._stream is not None:
@@ -348,6 +357,9 @@ class WalSender(Protocol):
             check_not_ahead(command, source, end)
         self.advance(StreamStarted)
         self.transport.unregisterProducer()
+        if self._transport_full:  # by the last answer; from now on only the stream's output waits
+            self._transport_full = False
+            self.transport.resumeProducing()
         self._stream = Stream(
             self,
             source,

@@ -108,6 +108,7 @@ MODERN: Final[Transitions] = {
     State.ENDING: {
         CopyData: State.ENDING,
         CopyDone: State.COMMAND,
+        StreamFailed: State.COMMAND,
         ShutdownBegun: State.STOPPING,
         Terminate: State.CLOSED,
     },

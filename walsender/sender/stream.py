@@ -149,11 +149,7 @@ class Stream:
 
     def refuse(self, error: WalsenderError) -> None:
         """Tell the client of *error* when its current message is complete."""
-        self.ending = True
-        if self._dialect.severity(error) == "FATAL":
-            self._start_linger()
-        else:
-            self._host.advance(StreamFailed)
+        self._end_with(error)
         if self._ended is not None:
             self._tell(error)  # no message is under way any more
         else:
@@ -215,9 +211,7 @@ class Stream:
 
     def stream_failed(self, error: WalsenderError) -> None:
         """See `IStreamOwner`."""
-        if not self.ending:
-            self._host.advance(StreamFailed)
-            self.ending = True
+        self._end_with(error)
         self._tell(error)
 
     def stream_broken(self, error: WalsenderError) -> None:
@@ -266,10 +260,21 @@ class Stream:
     def _standby_silent(self) -> None:
         self._host.abort("terminating walsender process due to replication timeout")
 
+    def _is_last(self, error: WalsenderError) -> bool:
+        """Whether the connection ends with *error*: a server that is stopping takes no further command."""
+        return self._dialect.severity(error) == "FATAL" or self._host.state is State.STOPPING
+
+    def _end_with(self, error: WalsenderError) -> None:
+        self.ending = True
+        if self._is_last(error):
+            self._start_linger()
+        elif self._host.state is not State.COMMAND:  # which it is already if both sides have said CopyDone
+            self._host.advance(StreamFailed)
+
     def _tell(self, error: WalsenderError) -> None:
         self._host.log_error(error)
         message = self._dialect.error(error)
-        if self._dialect.severity(error) == "FATAL":
+        if self._is_last(error):
             self._farewell(message, self._host.stream_closed)
         else:
             self._farewell(message + ReadyForQuery().encode(), self._host.stream_ended)

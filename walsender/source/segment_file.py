@@ -12,7 +12,7 @@ import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
 from walsender.wal.segment import PARTIAL
 
@@ -89,7 +89,7 @@ class SegmentFiles:
             self._opening[key].append(waiting)
             return waiting
         self._opening[key] = [waiting]
-        self._open_segment(timeline, number).addBoth(self._opened, key)
+        maybeDeferred(self._open_segment, timeline, number).addBoth(self._opened, key)
         return waiting
 
     def _opened(self, result: OpenSegment | Failure, key: tuple[int, int]) -> None:
@@ -123,17 +123,20 @@ class Cursor:
         self._segment: OpenSegment | None = None
         self._next: OpenSegment | None = None
         self._ahead_of: OpenSegment | None = None
+        self._closed = False
 
     def slice(self, start: int, end: int) -> WalSlice | None:
         """
         Return the slice from *start* to *end* or to its segment's end; ``None`` if that is not open yet.
 
+        A file that was retired after `covers` had said yes is still right up to there.
+
         :param start: position; less than *end*.
         """
         segment = self._segment
-        if segment is None or segment.retired or not segment.start <= start < segment.end:
+        if segment is None or not segment.start <= start < segment.end:
             following = self._next
-            if following is None or following.retired or not following.start <= start < following.end:
+            if following is None or not following.start <= start < following.end:
                 return None
             segment = self._segment = following
             self._next = None
@@ -149,13 +152,16 @@ class Cursor:
         last = (end - 1) // self._segment_size
 
         def opened_first(segment: OpenSegment) -> Deferred[None] | None:
+            if self._closed:
+                return None
             self._segment = segment
             if last == first:
                 return None
             return self._open_segment(last).addCallback(opened_last)
 
         def opened_last(segment: OpenSegment) -> None:
-            self._next = segment
+            if not self._closed:
+                self._next = segment
 
         return self._open_segment(first).addCallback(opened_first)
 
@@ -178,9 +184,9 @@ class Cursor:
         self._open_segment(segment.end // self._segment_size).addCallbacks(opened, lambda _: None)
 
     def covers(self, start: int, end: int) -> bool:
-        """Whether all from *start* to *end* can be sliced without opening anything."""
+        """Whether all from *start* to *end* can be sliced, from files that still have their names."""
         piece = self.slice(start, end)
-        if piece is None:
+        if piece is None or piece.segment.retired:
             return False
         if start + piece.length == end:
             return True
@@ -188,5 +194,6 @@ class Cursor:
         return following is not None and not following.retired and following.start == start + piece.length
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Let go of the files, for good."""
+        self._closed = True
         self._segment = self._next = self._ahead_of = None
