@@ -7,6 +7,8 @@ and has written a pid file; what goes wrong later can only be logged.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import socket
 from pathlib import Path
@@ -17,6 +19,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 
 from walsender.errors import ConfigurationError, WalFileError
+from walsender.state_lock import StateLock
 from walsender.wal import FileOperations, WalDirectory, WalIdentity
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 # The dialects between the first one and this version are not spoken yet.
 FIRST_MODERN_VERSION: Final = 90300
 
+_PROBED: Final = frozenset({"tcp", "tcp6", "unix"})
+
 
 def check_directory(settings: Settings, files: FileOperations) -> WalIdentity:
     """
@@ -37,8 +42,12 @@ def check_directory(settings: Settings, files: FileOperations) -> WalIdentity:
     """
     path = settings.wal_directory
     where = f'(parameter "wal_directory" from {settings.sources["wal_directory"]})'
-    if not Path(path).is_dir():
-        raise ConfigurationError(f'WAL directory "{path}" does not exist or is no directory {where}')
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
+    except OSError as error:
+        raise ConfigurationError(
+            f'could not open WAL directory "{path}": {error.strerror} {where}'
+        ) from error
     _refuse_running_server(path, where)
     try:
         directory = WalDirectory.scan(files, path)
@@ -58,52 +67,100 @@ def check_directory(settings: Settings, files: FileOperations) -> WalIdentity:
 
 
 def _refuse_running_server(path: str, where: str) -> None:
-    """A running server recycles its files while we read them."""
+    """
+    A running server recycles its files while we read them.
+
+    Where pg_wal is a symbolic link, the server's data directory is the link's parent.
+    """
+    for parent in dict.fromkeys((Path(path).parent, Path(path).resolve().parent)):
+        process_id = _running_postmaster(parent / "postmaster.pid")
+        if process_id is not None:
+            raise ConfigurationError(
+                f'WAL directory "{path}" belongs to a running PostgreSQL server (process {process_id} by '
+                f'"{parent / "postmaster.pid"}"), which recycles its files; archive its WAL with '
+                f"pg_receivewal and serve that directory {where}"
+            )
+
+
+def _running_postmaster(pid_file: Path) -> int | None:
+    """
+    Return the process that holds the data directory, if it lives.
+
+    Source: PostgreSQL, src/backend/utils/init/miscinit.c, CreateLockFile: the number is negative for a
+    backend that runs alone, and one's own or one's parent's number is left over from before a
+    restart of the machine, which gives out the same small numbers again.
+    """
     try:
-        process_id = int(Path(path, os.pardir, "postmaster.pid").read_text(encoding="ascii").split()[0])
+        process_id = abs(int(pid_file.read_text(encoding="ascii").split()[0]))
+    except (OSError, ValueError, IndexError):
+        return None
+    return process_id if process_id not in {0, os.getpid(), os.getppid()} and _lives(process_id) else None
+
+
+def _lives(process_id: int) -> bool:
+    try:
         os.kill(process_id, 0)
     except PermissionError:
-        pass  # it is somebody else's process, so it is there
-    except (OSError, ValueError, IndexError, UnicodeError):
-        return
-    raise ConfigurationError(
-        f'WAL directory "{path}" belongs to a running PostgreSQL server, which recycles its files; '
-        f"archive its WAL with pg_receivewal and serve that directory {where}"
-    )
+        return True  # it is somebody else's, so it is there
+    except (OSError, OverflowError):
+        return False
+    return True
 
 
 class _ListeningProbe:
     """
-    The part of a reactor that endpoints listen with; binds, and lets go at once.
+    The part of a reactor that endpoints listen with; binds, and lets go of all when closed.
 
     An endpoint keeps its address to itself, and a port that was opened through
-    the real reactor is closed only when that runs.
+    the real reactor is closed only when that runs.  What is bound stays so until
+    the last endpoint is checked, since two of them may be in each other's way.
     """
+
+    def __init__(self) -> None:
+        self._bound: list[socket.socket] = []
+        self._paths: set[str] = set()
+
+    def close(self) -> None:
+        for bound in self._bound:
+            bound.close()
 
     def listenTCP(self, port: int, factory: Factory, backlog: int = 50, interface: str = "") -> None:
         family = socket.AF_INET6 if ":" in interface else socket.AF_INET
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((interface, port))
-                probe.listen(1)
-            except OSError as error:
-                raise CannotListenError(interface, port, error) from error
+        probe = socket.socket(family, socket.SOCK_STREAM)
+        self._bound.append(probe)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((interface, port))
+            probe.listen(1)
+        except OSError as error:
+            raise CannotListenError(interface, port, error) from error
 
     def listenUNIX(
         self, address: str, factory: Factory, backlog: int = 50, mode: int = 0o666, wantPID: bool = False
     ) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            try:
-                probe.connect(address)
-            except (FileNotFoundError, ConnectionRefusedError):
-                if not os.access(Path(address).parent, os.W_OK):
-                    error = OSError("its directory is missing or cannot be written to")
-                    raise CannotListenError("unix", address, error) from error
-                return
-            except OSError as error:
-                raise CannotListenError("unix", address, error) from error
-        raise CannotListenError("unix", address, OSError("Address already in use"))
+        try:
+            self._check_path(address, leftover_is_removed=wantPID)
+        except OSError as error:
+            raise CannotListenError("unix", address, error) from error
+        self._paths.add(address)
+
+    def _check_path(self, address: str, *, leftover_is_removed: bool) -> None:
+        """Find out without making a file: nobody would remove it if we were killed now."""
+        used = OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        if address in self._paths:
+            raise used
+        with (
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe,
+            contextlib.suppress(FileNotFoundError, ConnectionRefusedError),
+        ):
+            probe.connect(address)
+            raise used
+        # Twisted removes the socket of a process that was killed if that has left its lock as well.
+        removed = leftover_is_removed and Path(f"{address}.lock").is_symlink()
+        if os.path.lexists(address) and not removed:
+            raise used
+        if not os.access(Path(address).parent, os.W_OK | os.X_OK):
+            raise OSError("its directory is missing or cannot be written to")
 
 
 def endpoints(settings: Settings, reactor: object) -> list[tuple[str, IStreamServerEndpoint]]:
@@ -133,16 +190,45 @@ def listen_error(settings: Settings, description: str, failure: Failure) -> Conf
     )
 
 
+def check_state_directory(settings: Settings) -> None:
+    """
+    Check that a ``state_directory`` that was asked for can be used, and nobody else uses it.
+
+    The default one is made only when there is something to put into it.
+
+    :raises walsender.errors.ConfigurationError: it cannot.
+    """
+    if state_directory_asked_for(settings):
+        try:
+            StateLock.check(settings.state_directory)
+        except ConfigurationError as error:
+            raise state_directory_error(settings, error) from error
+
+
+def state_directory_asked_for(settings: Settings) -> bool:
+    """Return whether ``state_directory`` was set, in whatever place."""
+    return settings.sources["state_directory"] != "default"
+
+
+def state_directory_error(settings: Settings, error: ConfigurationError) -> ConfigurationError:
+    """Return *error* with the place where ``state_directory`` was set."""
+    source = settings.sources["state_directory"]
+    return ConfigurationError(f'{error.message} (parameter "state_directory" from {source})')
+
+
 def check_endpoints(settings: Settings) -> None:
     """
     Check that every endpoint of ``listen`` could be listened on now.
 
+    Sockets from systemd are bound already, and endpoints that plugins add are not known here.
+
     :raises walsender.errors.ConfigurationError: one could not.
     """
-    for description, endpoint in endpoints(settings, _ListeningProbe()):
-        if description.startswith("systemd:"):
-            continue  # systemd has bound it
-        failures: list[Failure] = []
-        endpoint.listen(Factory()).addErrback(failures.append)
-        if failures:
-            raise listen_error(settings, description, failures[0])
+    with contextlib.closing(_ListeningProbe()) as probe:
+        for description, endpoint in endpoints(settings, probe):
+            if description.partition(":")[0] not in _PROBED:
+                continue
+            failures: list[Failure] = []
+            endpoint.listen(Factory()).addErrback(failures.append)
+            if failures:
+                raise listen_error(settings, description, failures[0])

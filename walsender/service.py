@@ -8,11 +8,11 @@ Until the first look at it is done, clients are told to come back.
 
 from __future__ import annotations
 
+import os
 import resource
-import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -22,12 +22,21 @@ from twisted.logger import Logger
 
 from walsender.auth import IAuthorizer, LocalAuthorizer
 from walsender.errors import ConfigurationError
-from walsender.preflight import FIRST_MODERN_VERSION, check_directory, endpoints, listen_error
+from walsender.preflight import (
+    FIRST_MODERN_VERSION,
+    check_directory,
+    endpoints,
+    listen_error,
+    state_directory_asked_for,
+    state_directory_error,
+)
 from walsender.sender import IServerReactor, WalSenderFactory
+from walsender.sender.parameters import duration_text
 from walsender.settings import SETTINGS, Settings
 from walsender.signals import SignalHandlers
 from walsender.source import DirectorySource
 from walsender.source.notifier import DirectoryNotifier
+from walsender.state_lock import StateLock
 from walsender.wal import REAL_FILES, WalIdentity
 from walsender.wire.dialect import Dialect, FirstDialect, ModernDialect
 
@@ -59,7 +68,9 @@ class WalSenderService(Service):
     :param handle_signals: act on SIGHUP, SIGINT, SIGTERM, SIGUSR2 and SIGQUIT, as a program of its
         own; an embedded service leaves them alone.
     :param reload: reads the configuration again and returns it, for SIGHUP.
-    :param give_up: ends the program with a message when a port cannot be had.
+    :param give_up: ends the program with a message when a port or the state directory cannot be had
+        in the moment of starting; by default `privilegedStartService` or `startService` raises
+        `walsender.errors.ConfigurationError`.
     :raises walsender.errors.ConfigurationError: the directory cannot be served.
     """
 
@@ -74,7 +85,7 @@ class WalSenderService(Service):
         authorizer: IAuthorizer | None = None,
         handle_signals: bool = False,
         reload: Callable[[], Settings] | None = None,
-        give_up: Callable[[str], None] = sys.exit,
+        give_up: Callable[[str], NoReturn] | None = None,
     ) -> None:
         self._reactor = reactor
         self.settings = settings
@@ -113,6 +124,9 @@ class WalSenderService(Service):
             )
         self._endpoints = endpoints(settings, reactor)
         self._ports: list[IListeningPort] = []
+        self._listening = False
+        self._checked_as = os.geteuid()
+        self._state_lock: StateLock | None = None
         self._signals: SignalHandlers | None = None
         if handle_signals:
             self._signals = SignalHandlers(reactor, self)
@@ -120,19 +134,47 @@ class WalSenderService(Service):
     # twisted.application.service.IService
 
     def privilegedStartService(self) -> None:
-        """Bind the ports."""
-        for description, endpoint in self._endpoints:
-            endpoint.listen(self.factory).addCallbacks(
-                self._ports.append, self._listen_failed, errbackArgs=(description,)
-            )
+        """
+        Bind the ports.
+
+        :raises walsender.errors.ConfigurationError: one cannot be had, and there is no *give_up*.
+        """
         Service.privilegedStartService(self)
+        self._listening = True
+        refused: list[ConfigurationError] = []
+
+        def failed(failure: Failure, description: str) -> None:
+            error = listen_error(self.settings, description, failure)
+            self.log.critical("{error}", error=error.message)
+            refused.append(error)
+
+        for description, endpoint in self._endpoints:
+            endpoint.listen(self.factory).addCallbacks(self._ports.append, failed, errbackArgs=(description,))
+        # Twisted's endpoints have answered by now.  What ends the program must not be
+        # raised in a callback: a Deferred keeps even SystemExit to itself.
+        if refused:
+            self._refuse(refused[0])
 
     def startService(self) -> None:
-        """Begin to follow the directory."""
+        """
+        Begin to follow the directory.
+
+        :raises walsender.errors.ConfigurationError: the state directory cannot be had, or what was
+            possible for a privileged user is not for this one, and there is no *give_up*.
+        """
         Service.startService(self)
         _raise_open_file_limit()
-        if not self._ports:
-            self.privilegedStartService()  # a parent that was running already does not call it
+        self.factory.stopping = False
+        if not self._listening:
+            self.privilegedStartService()  # started by hand
+        try:
+            if os.geteuid() != self._checked_as:
+                check_directory(self.settings, REAL_FILES)
+            if state_directory_asked_for(self.settings):
+                self._state_lock = self._lock_state_directory()
+        except ConfigurationError as error:
+            self.log.critical("{error}", error=error.message)
+            self._refuse(error)
         if self._signals is not None:
             self._reactor.callWhenRunning(self._signals.install)
         self.source.start().addCallback(self._started)
@@ -147,8 +189,11 @@ class WalSenderService(Service):
         if timer.active():
             timer.cancel()
         yield self.source.stop()
+        if self._state_lock is not None:
+            self._state_lock.release()
+            self._state_lock = None
         if self._signals is not None:
-            self._signals.restore()
+            self._signals.service_stopped()
 
     # What signals ask for
 
@@ -191,16 +236,21 @@ class WalSenderService(Service):
         try:
             settings = self._reload()
         except ConfigurationError as error:
-            self.log.error("configuration contains errors; nothing was changed: {error}", error=error.message)
+            self.log.error(
+                "configuration contains errors; no changes were applied: {error}", error=error.message
+            )
             return
         needs_restart = {setting.name for setting in SETTINGS if setting.restart_required}
         for name in self.settings.changed(settings):
             if name in needs_restart:
                 self.log.warn('parameter "{name}" cannot be changed without restarting the server', name=name)
-            else:
+            elif settings.sources[name] == "default":
                 self.log.info(
-                    'parameter "{name}" changed to "{value}"', name=name, value=getattr(settings, name)
+                    'parameter "{name}" removed from configuration file, reset to default', name=name
                 )
+            else:
+                value = _value_text(getattr(settings, name))
+                self.log.info('parameter "{name}" changed to "{value}"', name=name, value=value)
         # What needs a restart stays as it is, so that the next reload still sees the difference.
         taken = {
             name: getattr(settings, name)
@@ -217,18 +267,34 @@ class WalSenderService(Service):
 
     # Inside
 
-    def _listen_failed(self, failure: Failure, description: str) -> None:
-        error = listen_error(self.settings, description, failure)
-        self.log.critical("{error}", error=error.message)
-        self._give_up(f"walsender: {error.message}")
+    def _lock_state_directory(self) -> StateLock:
+        try:
+            return StateLock.acquire(self.settings.state_directory)
+        except ConfigurationError as error:
+            raise state_directory_error(self.settings, error) from error
+
+    def _refuse(self, error: ConfigurationError) -> NoReturn:
+        """Start no further: what was checked before no longer holds."""
+        self._stop_listening()
+        if self._give_up is None:
+            raise error
+        self._give_up(error.message)
 
     def _started(self, _: None) -> None:
         for port in self._ports:
             self.log.info("walsender listening on {address}", address=_address_text(port.getHost()))
 
     def _stop_listening(self) -> Deferred[Any]:
+        self._listening = False
         ports, self._ports = self._ports, []
         return DeferredList([maybeDeferred(port.stopListening) for port in ports])
+
+
+def _value_text(value: bool | float) -> str:
+    """Return a value that a reload can change as PostgreSQL would show it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return duration_text(value)
 
 
 def _address_text(address: object) -> str:

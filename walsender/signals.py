@@ -40,7 +40,12 @@ class IControllable(Protocol):
 
 
 class SignalHandlers:
-    """Turns signals into calls of *service*, from `install` until `restore`."""
+    """
+    Turns signals into calls of *service*, from `install` until the service or the program ends.
+
+    When a signal ends the program, the signals are given back as late as can be:
+    one more of them, and the reactor's own idea of it would be the exit status.
+    """
 
     def __init__(self, reactor: IServerReactor, service: IControllable) -> None:
         self._reactor = reactor
@@ -66,6 +71,11 @@ class SignalHandlers:
             signal.SIGQUIT, lambda _number, _frame: os._exit(_IMMEDIATE_EXIT)
         )
 
+    def service_stopped(self) -> None:
+        """Give the signals back, now or when the reactor has stopped."""
+        if not self._terminating:
+            self.restore()
+
     def restore(self) -> None:
         """Give the signals back; harmless when repeated."""
         while self._previous:
@@ -77,6 +87,7 @@ class SignalHandlers:
             self._service.abort()
             return
         self._terminating = True
+        self._reactor.addSystemEventTrigger("after", "shutdown", self.restore)
         self._reactor.stop()
 
     def _drain(self) -> None:

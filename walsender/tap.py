@@ -8,18 +8,19 @@ error and exit status 1, before twistd becomes a daemon and writes a pid file.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from twisted.python import usage
 
 from walsender.errors import ConfigurationError
-from walsender.preflight import check_endpoints
+from walsender.preflight import check_endpoints, check_state_directory
 from walsender.service import WalSenderService
 from walsender.settings import Option, Settings, options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from walsender.sender import IServerReactor
 
@@ -48,7 +49,7 @@ class Options(usage.Options):
         try:
             usage.Options.parseOptions(self, options)
         except usage.UsageError as error:
-            raise SystemExit(f"walsender: {error}") from None
+            raise SystemExit(_one_line(str(error))) from None
 
     def parseArgs(self, *args: str) -> None:
         """Refuse arguments that are no options."""
@@ -90,6 +91,7 @@ def makeService(config: Options) -> WalSenderService:
 
     try:
         settings = load()
+        check_state_directory(settings)
         check_endpoints(settings)
         return WalSenderService(
             cast("IServerReactor", reactor),
@@ -99,16 +101,27 @@ def makeService(config: Options) -> WalSenderService:
             give_up=_giver_up(config),
         )
     except ConfigurationError as error:
-        raise SystemExit(f"walsender: {error.message}") from None
+        raise SystemExit(_one_line(error.message)) from None
 
 
 def _giver_up(config: Options) -> Callable[[str], NoReturn]:
-    """Twistd removes its pid file at an ordinary end only, so a late failure takes it along."""
+    """Return what ends twistd when it has already begun; its pid file it removes at an ordinary end only."""
 
     def give_up(message: str) -> NoReturn:
-        pid_file = config.parent and config.parent.get("pidfile")
-        if pid_file:
-            Path(pid_file).unlink(missing_ok=True)
-        raise SystemExit(message)
+        twistd: Mapping[str, Any] = config.parent or {}
+        if twistd.get("pidfile"):
+            Path(twistd["pidfile"]).unlink(missing_ok=True)
+        line = _one_line(message)
+        if twistd.get("statusPipe") is not None:
+            # A daemon has no standard error any more.  Who started it reads here and
+            # shows what stands behind the first two of at most a hundred bytes.
+            os.write(twistd["statusPipe"], f"1 {line}".encode(errors="replace")[:100])
+        raise SystemExit(line)
 
     return give_up
+
+
+def _one_line(message: str) -> str:
+    """Return what to print; names of files may hold anything, and what does not print is escaped."""
+    printable = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in message)
+    return f"walsender: {''.join(printable)}"

@@ -30,7 +30,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "source": {"errors", "lsn", "wal"},
     # Never the settings object: a client may set a few of them itself, by the same rules.
     "sender": {"auth", "errors", "lsn", "settings.values", "source", "wal", "wire"},
-    "preflight": {"errors", "lsn", "settings", "wal"},
+    "state_lock": {"errors"},
+    "preflight": {"errors", "lsn", "settings", "state_lock", "wal"},
     # What the program needs of a reactor is said once, beside the room that needs most of it.
     "signals": {"sender.IServerReactor"},
     "service": {
@@ -42,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "settings",
         "signals",
         "source",
+        "state_lock",
         "wal",
         "wire",
     },
