@@ -181,6 +181,7 @@ def stage(installation: PostgresInstallation, say: Callable[[str], None]) -> Ite
         primary = stack.enter_context(started(Cluster.create(installation, space / "primary")))
         say(f"PostgreSQL {installation.version} writes WAL, at port {primary.port}")
         receiver = stack.enter_context(PgReceiveWal(installation, archive, primary.conninfo()))
+        receiver.wait_for_start()
         written = WrittenEnd(archive)
         primary.sql(_CREATE)
         backup = primary.base_backup(space / "backup")

@@ -41,6 +41,7 @@ def test_standbyKeepsUpWithTheDirectory(space: Path, sendfile: str, inotify: str
             started(Cluster.create(installation, space / "primary", segment_size_mb=4))
         )
         receiver = stack.enter_context(PgReceiveWal(installation, archive, primary.conninfo()))
+        receiver.wait_for_start()
         PgBench.initialise(primary)
         backup = primary.base_backup(space / "backup")
         written = WrittenEnd(archive)

@@ -37,7 +37,7 @@ _UPDATE: Final = "UPDATE contents SET version = version + 1 WHERE id % 3 = 0"
 #: A record of two and a half segments.
 _LONG_RECORD: Final = "SELECT pg_logical_emit_message(false, 'long', repeat('x', 2621440))"
 
-_SETTINGS: Final[Mapping[str, str]] = {"wal_keep_size": "1GB", "autovacuum": "off"}
+_SETTINGS: Final[Mapping[str, str]] = {"autovacuum": "off"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +79,7 @@ def make_archive(installation: PostgresInstallation, directory: Path) -> Archive
     primary.start()
     try:
         with PgReceiveWal(installation, directory / "archive", primary.conninfo(), "--no-loop") as receiver:
-            what = "pg_receivewal to stream"
-            wait_until(
-                lambda: receiver.check_running() and "starting log streaming" in receiver.log_text(), 30, what
-            )
+            receiver.wait_for_start()
             backup = primary.base_backup(directory / "backup")
             for statement in (_CREATE, _INSERT, _UPDATE, "SELECT pg_switch_wal()", _INSERT, _LONG_RECORD):
                 primary.sql(statement)

@@ -46,6 +46,8 @@ USER: Final = "postgres"
 _SETTINGS: Final[Mapping[str, str]] = {
     "listen_addresses": "127.0.0.1",
     "wal_level": "replica",
+    # A checkpoint must not remove what a receiver without a slot has yet to ask for.
+    "wal_keep_size": "1GB",
     "hot_standby": "on",
     "max_wal_senders": "10",
     "max_connections": "30",
@@ -379,6 +381,20 @@ class PgReceiveWal(ChildProcess):
             ],
             directory.with_name(f"{directory.name}.pg_receivewal.log"),
             account=installation.account,
+        )
+
+    def wait_for_start(self, timeout_s: float = 30) -> None:
+        """
+        Wait until it has chosen where it starts; WAL from there on will be in its directory.
+
+        A base backup taken earlier may need WAL from before, since without a slot the start is wherever
+        the source is by then.
+        """
+        wait_until(
+            lambda: self.check_running() and "starting log streaming" in self.log_text(),
+            timeout_s,
+            "pg_receivewal to start streaming",
+            logs=[self],
         )
 
 
