@@ -9,6 +9,7 @@ error and exit status 1, before twistd becomes a daemon and writes a pid file.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
@@ -116,7 +117,10 @@ def _giver_up(config: Options) -> Callable[[str], NoReturn]:
             # A daemon has no standard error any more.  Who started it reads here and
             # shows what stands behind the first two of at most a hundred bytes.
             os.write(twistd["statusPipe"], f"1 {line}".encode(errors="replace")[:100])
-        raise SystemExit(line)
+        # What is called standard error goes to the log by now.
+        if sys.__stderr__ is not None:
+            sys.__stderr__.write(f"{line}\n")
+        raise SystemExit(1)
 
     return give_up
 
