@@ -200,7 +200,7 @@ class WalProducer:
             end = self._end.position
             if position >= end:
                 self._level()
-                return False
+                return self._keepalive is not None  # which the owner may have asked for just now
             message_end = self._dialect.message_end(
                 position, end, self._geometry, self._consumer.read_size
             )

@@ -104,7 +104,8 @@ class Stream:
         self._producer = WalProducer(source, dialect, consumer, self, clock, timeline, start)
         self._ended: TimelineEnd | None = None
         self._draining = False
-        self._asked_at = 0.0
+        self._may_ask_at = 0.0
+        self._asking_later: IDelayedCall | None = None
         self._over = False
         self._linger: IDelayedCall | None = None
         self.ending = False
@@ -249,9 +250,17 @@ class Stream:
         confirmed = entry.flush_lsn or entry.write_lsn
         if not self._dialect.copy_both or confirmed >= entry.sent_lsn:
             self.shut_down()
-        elif self._clock.seconds() - self._asked_at >= _DRAIN_ASKS_EVERY:
-            self._asked_at = self._clock.seconds()
+        elif self._asking_later is None:
+            now = self._clock.seconds()
+            if now < self._may_ask_at:
+                self._asking_later = self._clock.callLater(self._may_ask_at - now, self._ask_again)
+                return
+            self._may_ask_at = now + _DRAIN_ASKS_EVERY
             self._producer.send_keepalive(reply_requested=True)
+
+    def _ask_again(self) -> None:
+        self._asking_later = None
+        self._check_drained()
 
     def _ask_for_reply(self) -> None:
         if self._host.state is not State.ENDING:
@@ -295,7 +304,8 @@ class Stream:
 
     def _handed_back(self, _: None, then: Callable[[], None]) -> None:
         self._stop_timers()
-        self._entry.reset()
+        if self._host.state is State.COMMAND:
+            self._entry.reset()
         then()
 
     def _begin_shutdown(self) -> None:
@@ -312,5 +322,6 @@ class Stream:
 
     def _stop_timers(self) -> None:
         self._timeout.stop()
-        if self._linger is not None and self._linger.active():
-            self._linger.cancel()
+        for timer in (self._linger, self._asking_later):
+            if timer is not None and timer.active():
+                timer.cancel()
