@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import struct
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from walsender.auth import LocalAuthorizer
 from walsender.lsn import LSN
 from walsender.sender import WalSender, WalSenderFactory
 from walsender.sender.page_cache import PageCache
-from walsender.sender.states import State, Transitions
 from walsender.sender.transport_consumer import TransportConsumer
 from walsender.source import DirectorySource
 from walsender.testing.source import ScriptedSource
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IAddress
 
+    from walsender.sender.states import State, Transitions
     from walsender.testing.wal_maker import WalMaker
 
 LOCAL = IPv4Address("TCP", "127.0.0.1", 40000)
@@ -141,9 +143,7 @@ class HeldThreadPool:
         def job() -> None:
             try:
                 result = function(*args, **kwargs)
-            except BaseException as error:
-                from twisted.python.failure import Failure
-
+            except Exception as error:  # noqa: BLE001 (as a thread pool)
                 done(False, Failure(error))
             else:
                 done(True, result)
@@ -165,6 +165,7 @@ class ClockReactor(Clock):
 
     def __init__(self) -> None:
         super().__init__()
+        self.rightNow = EPOCH + 1.0
         self.pool = HeldThreadPool()
 
     def getThreadPool(self) -> HeldThreadPool:
@@ -359,5 +360,5 @@ class ProtocolTestCase(SynchronousTestCase):
 
     def assertLegal(self, transitions: Transitions, states: list[State]) -> None:
         """Check that each step of *states* stands in the table."""
-        for before, after in zip(states, states[1:], strict=False):
+        for before, after in pairwise(states):
             self.assertIn(after, transitions[before].values(), f"{before.name} to {after.name}")

@@ -9,6 +9,7 @@ needs descriptors.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import tempfile
@@ -75,6 +76,7 @@ class ScriptedSource:
         self.subscribers: list[IWalSubscriber] = []
         self.histories: dict[int, bytes] = {}
         self._ends: dict[int, TimelineEnd] = {}
+        self._removed: set[int] = set()
         self._files: dict[int, Any] = {}
         self._open: weakref.WeakSet[OpenSegment] = weakref.WeakSet()
         self._held: list[tuple[Deferred[OpenSegment], int, int]] = []
@@ -113,12 +115,7 @@ class ScriptedSource:
 
     def remove(self, number: int) -> None:
         """Let a segment be gone; what is open stays readable."""
-        self.open_error = SegmentUnavailable(
-            self._name(self.timeline, number),
-            number,
-            FileNotFoundError(2, "No such file or directory"),
-            self.geometry.segment_start(number + 1),
-        )
+        self._removed.add(number)
 
     def truncate(self, number: int, size: int) -> None:
         """Make a segment's file shorter, open or not."""
@@ -169,6 +166,11 @@ class ScriptedSource:
         self.opened.append(segment_number)
         if self.open_error is not None:
             return fail(self.open_error)
+        if segment_number in self._removed:
+            missing = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            earliest = self.geometry.segment_start(max(self._removed) + 1)
+            name = self._name(timeline, segment_number)
+            return fail(SegmentUnavailable(name, segment_number, missing, earliest))
         if self.holding:
             waiting: Deferred[OpenSegment] = Deferred()
             self._held.append((waiting, timeline, segment_number))
