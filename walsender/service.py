@@ -182,9 +182,10 @@ class WalSenderService(Service):
     @inlineCallbacks
     def stopService(self) -> Generator[Deferred[Any], Any, None]:
         """End every stream at its next message boundary, within a bound; fires when all is closed."""
+        self.log.info("shutting down")
         Service.stopService(self)
         yield self._stop_listening()
-        timer = self._reactor.callLater(PROMPT_SHUTDOWN, self.factory.abort)
+        timer = self._reactor.callLater(PROMPT_SHUTDOWN, self._out_of_patience)
         yield self.factory.shut_down()
         if timer.active():
             timer.cancel()
@@ -226,6 +227,7 @@ class WalSenderService(Service):
 
     def abort(self) -> None:
         """Drop all connections at once."""
+        self.log.info("dropping all connections")
         self.factory.abort()
 
     def reload(self) -> None:
@@ -244,7 +246,7 @@ class WalSenderService(Service):
         for name in self.settings.changed(settings):
             if name in needs_restart:
                 self.log.warn('parameter "{name}" cannot be changed without restarting the server', name=name)
-            elif settings.sources[name] == "default":
+            elif settings.sources[name] == "default" != self.settings.sources[name]:
                 self.log.info(
                     'parameter "{name}" removed from configuration file, reset to default', name=name
                 )
@@ -266,6 +268,10 @@ class WalSenderService(Service):
         self.factory.sendfile = settings.sendfile
 
     # Inside
+
+    def _out_of_patience(self) -> None:
+        self.log.warn("clients have not read to the end of their streams within {s} s", s=PROMPT_SHUTDOWN)
+        self.factory.abort()
 
     def _lock_state_directory(self) -> StateLock:
         try:
