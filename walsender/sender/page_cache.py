@@ -56,6 +56,7 @@ class PageCache:
         self._probe = (bytearray(1),)
         self._warm_segment: OpenSegment | None = None
         self._warm_start = self._warm_end = 0
+        self._forgotten = False
 
     def holds(self, piece: WalSlice) -> bool:
         """Return whether *piece* can be read without waiting for a disk."""
@@ -89,11 +90,13 @@ class PageCache:
         length = max(piece.length, min(WARM_WINDOW, segment.end - segment.start - offset))
 
         def warmed(_: object) -> None:
-            self._warm_segment, self._warm_start, self._warm_end = segment, offset, offset + length
+            if not self._forgotten:
+                self._warm_segment, self._warm_start, self._warm_end = segment, offset, offset + length
 
         read: Deferred[None] = self._run_in_thread(_read_through, segment.descriptor, offset, length)
         return read.addCallback(warmed)
 
     def forget(self) -> None:
-        """Let go of the segment, so that its file can be closed."""
+        """Let go of the segment for good, so that its file can be closed."""
+        self._forgotten = True
         self._warm_segment = None

@@ -107,8 +107,8 @@ class TransportConsumer:
     def _warmed(self, _: object, prefix: bytes, piece: WalSlice) -> None:
         if self._producer is None:
             return
+        self._reading = False  # first: if this read fails, what is said about it must not wait for it
         sent = self._send_now(prefix, piece)
-        self._reading = False
         if not sent or self._producer is None:
             return
         tail, self._tail = self._tail, b""
