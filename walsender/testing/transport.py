@@ -239,6 +239,8 @@ class ThrottledTransport(StringTransport):
         self.disconnected = True
         self.connected = False
         self.reading = False
+        self._waiting = []
+        self.buffered = 0
         producer, self.producer = self.producer, None
         if producer is not None:
             producer.stopProducing()

@@ -1,0 +1,402 @@
+"""Pausing, resuming and stopping a stream: full transports, cold files, slow openings, spoilt files."""
+
+from __future__ import annotations
+
+import gc
+
+from protocol_helpers import (
+    COPY_0,
+    COPY_BOTH,
+    COPY_DONE,
+    TERMINATE,
+    Client,
+    ProtocolTestCase,
+    Server,
+    error_fields,
+    keepalives,
+    kinds,
+    query,
+    status,
+    wal_messages,
+)
+
+from walsender.sender.states import State
+from walsender.testing.source import wal_bytes
+from walsender.wire.dialect import FirstDialect, ModernDialect
+
+END = 0x300060
+MARK = 64 * 1024
+READ = 120 * 1024
+
+
+class FlowTestCase(ProtocolTestCase):
+    """A server with two MiB of WAL."""
+
+    def server(self, *, first: bool = False) -> Server:
+        """Return a server of the modern or the first dialect."""
+        dialect = FirstDialect(90000, "little") if first else ModernDialect(180000)
+        return Server(self.scripted_source(END), dialect)
+
+    def assertWal(self, start: int, end: int, received: bytes) -> None:
+        """Check that *received* has exactly that WAL."""
+        data = b"".join(data for _, _, data in wal_messages(received))
+        self.assertEqual(end - start, len(data))
+        self.assertTrue(data == wal_bytes(start, end))
+
+    def assertFreed(self, server: Server, client: Client) -> None:
+        """Check that the connection is closed and nothing of it is left."""
+        client.receive()
+        self.assertTrue(client.is_closed)
+        self.assertEqual(0, len(server.factory.slot_table))
+        self.assertEqual([], server.source.subscribers)
+        self.assertEqual([], server.reactor.getDelayedCalls())
+        self.assertEqual(0, server.source.open_count)
+
+
+class BackpressureTests(FlowTestCase):
+    """A transport that is full."""
+
+    def test_pauseInsideWriteStopsTheLoop(self) -> None:
+        """What waits is at most the mark and one read."""
+        client = self.server().streaming(0x100000)
+        self.assertGreater(client.transport.buffered, MARK)
+        self.assertLessEqual(client.transport.buffered, MARK + READ + 100)
+
+    def test_resumeFillsAgain(self) -> None:
+        """An empty transport is filled to the same mark, and not before it is empty."""
+        client = self.server().streaming(0x100000)
+        waiting = client.transport.buffered
+        client.transport.drain(waiting - 1)
+        self.assertEqual(1, client.transport.buffered)
+        client.transport.drain(1)
+        self.assertGreater(client.transport.buffered, MARK)
+        self.assertLessEqual(client.transport.buffered, MARK + READ + 100)
+
+    def test_everythingArrives(self) -> None:
+        """However little is read at a time, all WAL arrives."""
+        client = self.server().streaming(0x280000)
+        received = bytearray()
+        while client.transport.buffered:
+            client.transport.drain(10007)
+        received += client.receive()
+        self.assertWal(0x280000, END, bytes(received))
+
+    def test_growthWhilePaused(self) -> None:
+        """Growth wakes nobody who is paused; it is sent when there is room."""
+        server = self.server()
+        client = server.streaming(0x200000)
+        waiting = client.transport.buffered
+        for position in range(END + 8, END + 80, 8):
+            server.source.grow(position)
+        self.assertEqual(waiting, client.transport.buffered)
+        self.assertWal(0x200000, END + 72, client.receive())
+
+    def test_lostWhilePaused(self) -> None:
+        """A lost connection stops everything."""
+        server = self.server()
+        client = server.streaming(0x100000)
+        client.transport.lose()
+        server.source.grow(END + 8)
+        self.assertFreed(server, client)
+
+    def test_sharedSegments(self) -> None:
+        """Two standbys read the same files, each at its own pace."""
+        server = self.server()
+        slow, fast = server.streaming(0x200000), server.streaming(0x200000)
+        self.assertWal(0x200000, END, fast.receive())
+        fast.send(TERMINATE)
+        fast.receive()
+        self.assertWal(0x200000, END, slow.receive())
+        server.source.grow(END + 8)
+        self.assertWal(END, END + 8, slow.receive())
+
+    def test_nextSegmentIsOpenedAhead(self) -> None:
+        """The segment behind the one that is read is open before it is needed."""
+        server = self.server()
+        server.streaming(0x200000)
+        self.assertEqual([2, 3], server.source.opened)
+
+
+class ColdTests(FlowTestCase):
+    """WAL that is not in the page cache is read in the thread pool first."""
+
+    def cold(self, start: int = 0x2FE000, *, end: int = 0x300000) -> tuple[Server, Client]:
+        """Return a server and a client that waits for a cold read."""
+        server = Server(self.scripted_source(end))
+        server.factory.cold = True
+        server.reactor.pool.holding = True
+        client = server.streaming(start)
+        self.assertEqual(COPY_BOTH, client.receive())
+        self.assertEqual(1, server.reactor.pool.waiting)
+        return server, client
+
+    def test_nothingIsSentBefore(self) -> None:
+        """The message comes when the range has been read."""
+        server, client = self.cold()
+        server.source.grow(0x300010)
+        self.assertEqual(b"", client.receive())
+        self.assertEqual(1, server.reactor.pool.waiting)
+        server.reactor.pool.run()
+        self.assertWal(0x2FE000, 0x300000, client.receive())
+        server.reactor.pool.run()
+        self.assertWal(0x300000, 0x300010, client.receive())
+
+    def test_oneTripPerWindow(self) -> None:
+        """A window of more than one message is warmed at a time."""
+        server, client = self.cold(0x100000)
+        trips = 0
+        received = b""
+        while server.reactor.pool.waiting:
+            server.reactor.pool.run()
+            trips += 1
+            received += client.receive()
+        self.assertWal(0x100000, 0x300000, received)
+        self.assertEqual(2, trips)
+
+    def test_reportMeanwhile(self) -> None:
+        """An answer to the standby comes behind the message under way."""
+        server, client = self.cold()
+        client.send(status(0, reply=True))
+        self.assertEqual(b"", client.receive())
+        server.reactor.pool.run()
+        received = client.receive()
+        self.assertWal(0x2FE000, 0x300000, received)
+        self.assertEqual([(0x300000, 0)], keepalives(received))
+
+    def test_copyDoneMeanwhile(self) -> None:
+        """The message under way is completed, then the stream ends."""
+        server, client = self.cold()
+        client.send(COPY_DONE + query("IDENTIFY_SYSTEM"))
+        self.assertEqual(b"", client.receive())
+        server.reactor.pool.run()
+        received = client.receive()
+        self.assertEqual(b"dcCCZTDCZ", kinds(received))
+        self.assertWal(0x2FE000, 0x300000, received)
+
+    def test_shutdownMeanwhile(self) -> None:
+        """The message under way is completed, then COPY 0."""
+        server, client = self.cold()
+        server.factory.shut_down()
+        server.reactor.pool.run()
+        received = client.receive()
+        self.assertEqual(b"dC", kinds(received))
+        self.assertTrue(received.endswith(COPY_0))
+        self.assertFreed(server, client)
+
+    def test_drainMeanwhile(self) -> None:
+        """A drain goes on behind the message under way."""
+        server, client = self.cold()
+        server.factory.shut_down(drain=True)
+        server.reactor.pool.run()
+        received = client.receive()
+        self.assertEqual([(0x300000, 1)], keepalives(received))
+        client.send(status(0x300000, 0x300000))
+        self.assertEqual(COPY_0, client.receive())
+        self.assertFreed(server, client)
+
+    def test_terminateMeanwhile(self) -> None:
+        """A client that leaves gets nothing more, and its file is closed when the read has ended."""
+        server, client = self.cold()
+        client.send(TERMINATE)
+        self.assertEqual(b"", client.receive())
+        server.reactor.pool.run()
+        self.assertFreed(server, client)
+
+    def test_lostMeanwhile(self) -> None:
+        """The same of a connection that is lost."""
+        server, client = self.cold()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        client.transport.lose()
+        server.reactor.pool.run()
+        self.assertFreed(server, client)
+
+    def test_timeoutMeanwhile(self) -> None:
+        """A read that takes too long ends with the standby's timeout, and nothing is written behind it."""
+        server, client = self.cold()
+        server.reactor.pump([15] * 4)
+        self.assertTrue(client.transport.aborted)
+        server.reactor.pool.run()
+        self.assertFreed(server, client)
+
+    def test_fullTransportMeanwhile(self) -> None:
+        """A transport that is full when the read ends gets its message, and then nothing until it is empty."""
+        server, client = self.cold(0x280000)
+        server.reactor.pool.run()
+        self.assertLessEqual(client.transport.buffered, MARK + READ + 100)
+        self.assertWal(0x280000, 0x300000, client.receive())
+
+    def test_truncatedMeanwhile(self) -> None:
+        """A file that became shorter before its message was begun is an error between messages."""
+        server, client = self.cold()
+        server.source.truncate(2, 0xFE800)
+        server.reactor.pool.run()
+        received = client.receive()
+        self.assertEqual(b"EZ", kinds(received))
+        self.assertEqual(
+            (
+                "XX001",
+                "could not read from WAL segment 000000010000000000000002, offset 1040384: read 2048 of 8192",
+            ),
+            tuple(error_fields(received)[letter] for letter in "CM"),
+        )
+
+    def test_truncatedWithAnEndBehindIt(self) -> None:
+        """If something was to follow the message, nothing can be said any more."""
+        server, client = self.cold()
+        client.send(COPY_DONE)
+        server.source.truncate(2, 0)
+        server.reactor.pool.run()
+        self.assertEqual(b"", client.receive())
+        self.assertTrue(client.transport.aborted)
+        self.assertFreed(server, client)
+
+
+class OpeningTests(FlowTestCase):
+    """Files that take long to open."""
+
+    def waiting(self) -> tuple[Server, Client]:
+        """Return a server and a client that waits for its segment."""
+        server = self.server()
+        server.source.holding = True
+        client = server.streaming(0x300000)
+        self.assertEqual((COPY_BOTH, 1), (client.receive(), server.source.held))
+        return server, client
+
+    def test_released(self) -> None:
+        """WAL flows when the file is open; growth meanwhile opens nothing twice."""
+        server, client = self.waiting()
+        server.source.grow(END + 8)
+        self.assertEqual(1, server.source.held)
+        server.source.release()
+        self.assertWal(0x300000, END + 8, client.receive())
+
+    def test_keepaliveMeanwhile(self) -> None:
+        """A standby that asks is answered when the file is open, or cannot be opened."""
+        server, client = self.waiting()
+        client.send(status(0, reply=True))
+        server.source.release()
+        self.assertEqual([(0x300000, 0)], keepalives(client.receive()))
+
+    def test_copyDoneMeanwhile(self) -> None:
+        """Nothing is under way, so the stream ends at once."""
+        server, client = self.waiting()
+        client.send(COPY_DONE)
+        self.assertEqual(b"cCCZ", kinds(client.receive()))
+        server.source.release()
+        self.assertEqual(b"", client.receive())
+        self.assertEqual(0, server.source.open_count)
+
+    def test_shutdownMeanwhile(self) -> None:
+        """The same of the server's end."""
+        server, client = self.waiting()
+        server.factory.shut_down()
+        self.assertEqual(COPY_0, client.receive())
+        server.source.release()
+        self.assertFreed(server, client)
+
+    def test_lostMeanwhile(self) -> None:
+        """A file that is open too late is closed again, without a garbage collection."""
+        server, client = self.waiting()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        client.transport.lose()
+        server.source.release()
+        self.assertFreed(server, client)
+
+    def test_failureTooLate(self) -> None:
+        """A failure that nobody waits for any more is dropped."""
+        server, client = self.waiting()
+        client.transport.lose()
+        server.source.release(OSError(5, "Input/output error"))
+        self.assertFreed(server, client)
+
+    def test_failure(self) -> None:
+        """A failure ends COPY."""
+        server, client = self.waiting()
+        server.source.release(OSError(5, "Input/output error"))
+        self.assertEqual(b"EZ", kinds(client.receive()))
+        self.flushLoggedErrors(OSError)
+
+    def test_secondSegmentOfAMessage(self) -> None:
+        """A message that needs two files is begun when both are open."""
+        server = self.server(first=True)
+        server.source.holding = True
+        client = server.streaming(0x2FE000)
+        client.receive()
+        self.assertEqual([2], server.source.opened)
+        server.source.release()
+        self.assertEqual(b"", client.receive())
+        self.assertEqual([2, 3], server.source.opened)
+        server.source.release()
+        self.assertEqual(14 + 0x2060, len(client.receive()))
+
+
+class SpoiltFileTests(FlowTestCase):
+    """Files that change under a stream."""
+
+    def begun(self) -> tuple[Server, Client]:
+        """Return a server of the first dialect, whose messages have many reads, and a client inside one."""
+        server = self.server(first=True)
+        client = server.streaming(0x100000)
+        client.transport.drain()
+        self.assertGreater(client.protocol._stream._producer._message_end, 0x100000 + 2 * READ)
+        return server, client
+
+    def test_shorterInsideAMessage(self) -> None:
+        """The connection is aborted: anything more would be taken for WAL."""
+        server, client = self.begun()
+        server.source.truncate(1, 0x50000)
+        client.transport.drain()
+        client.transport.drain()
+        self.assertTrue(client.transport.aborted)
+        self.assertFreed(server, client)
+
+    def test_shorterBeforeAMessage(self) -> None:
+        """Between messages the client is told."""
+        server = self.server()
+        server.source.truncate(3, 0)
+        client = server.streaming(0x300000)
+        server.source.truncate(3, 0)
+        self.assertEqual(b"W", client.receive()[:1])
+        server = self.server()
+        client = server.streaming(0x300000)
+        client.receive()
+        server.source.truncate(3, 0x60)
+        server.source.grow(END + 8)
+        received = client.receive()
+        text = "could not read from WAL segment 000000010000000000000003, offset 96: read 0 of 8"
+        self.assertEqual(text, error_fields(received)["M"])
+        self.assertIs(State.COMMAND, client.states[-1])
+
+    def test_retiredInsideAMessage(self) -> None:
+        """A file whose name another one has taken is read to the message's end, then opened anew."""
+        server, client = self.begun()
+        server.source.retire(1)
+        before = server.source.opened.count(1)
+        received = client.receive()
+        self.assertEqual(before + 1, server.source.opened.count(1))
+        self.assertIs(State.STREAMING, client.states[-1])
+        self.assertTrue(received.endswith(wal_bytes(END - 0x60, END)))
+
+    def test_retiredWhileLevel(self) -> None:
+        """A file that does not grow any more is not waited on."""
+        server = self.server()
+        client = server.streaming(0x300000)
+        client.receive()
+        server.source.retire(3)
+        server.source.grow(END + 8)
+        self.assertEqual([3, 3], server.source.opened)
+        self.assertWal(END, END + 8, client.receive())
+
+    def test_historyThatForgetsInsideAMessage(self) -> None:
+        """An error that is found inside a message waits for the message's end."""
+        server, client = self.begun()
+        server.source.timeline = 2
+        server.source.grow(END + 8)
+        received = client.receive()
+        text = b"requested timeline 1 is not in this server's history"
+        self.assertIn(text, received)
+        end_of_message = received.index(b"E\0\0\0")
+        self.assertEqual(8 + 14 + 0x80000, end_of_message)
+        self.assertTrue(client.is_closed)
