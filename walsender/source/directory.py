@@ -27,6 +27,7 @@ from walsender.errors import DataCorrupted, StartPositionRefused, WalFileError, 
 from walsender.source.interfaces import IWalSource, IWalSubscriber, SegmentUnavailable, TimelineEnd
 from walsender.source.segment_file import OpenSegment, SegmentFiles
 from walsender.wal import (
+    CoveredFile,
     EndOfWal,
     FileOperations,
     Identity,
@@ -52,6 +53,10 @@ if TYPE_CHECKING:
 
 # The directory is listed this often even if nothing says that names have changed.
 LISTING_INTERVAL: Final = 5.0  # seconds
+
+# A file that is written to all the time is looked at this long after the last look, not at once:
+# at most so much later is WAL on its way, and a look costs a thread's turn and an fsync.
+REST: Final = 0.002  # seconds
 
 # So long a missing segment may be on its way (several archivers copy at the same
 # time, not in order); then WAL is served from behind the gap.
@@ -79,6 +84,7 @@ class _Follower:
         self.sync = sync
         self._last: _Look | None = None
         self._distrusted: set[Identity] = set()
+        self._durable: tuple[CoveredFile, ...] = ()
 
     def look(self, *, listing: bool, skip_gap: bool) -> _Look | None:
         """
@@ -117,10 +123,13 @@ class _Follower:
         if not self._distrusted.isdisjoint(file.identity for file in end.covered):
             return False
         try:
-            return sync_covered(self._files, self._path, end.covered)
+            if not sync_covered(self._files, self._path, end.covered, self._durable):
+                return False
         except WalFileError:
             self._distrusted.update(file.identity for file in end.covered)
             raise
+        self._durable = end.covered
+        return True
 
     def open(self, directory: WalDirectory, timeline: int, number: int, end: int) -> OpenSegment:
         """
@@ -228,7 +237,7 @@ class DirectorySource:
         self._look: _Look | None = None
         self._looking: Deferred[None] | None = None
         self._look_again = self._list_again = False
-        self._listed_at = 0.0
+        self._listed_at = self._looked_at = 0.0
         self._gap_since: float | None = None
         self._complaint = ""
         self._timer: IDelayedCall | None = None
@@ -250,7 +259,8 @@ class DirectorySource:
         self._running = True
         if self._notifier is not None:
             self._notifier.start(self._changed)
-        return self._look_now(listing=True)
+        self._list_again = True
+        return self._look_now()
 
     def stop(self) -> Deferred[None]:
         """Follow no more; fires when nothing runs any more.  What is open can still be read."""
@@ -357,25 +367,34 @@ class DirectorySource:
 
     def _changed(self, names: bool) -> None:
         """Something in the directory is new; *names*: there are other files than before."""
-        if self._running:
-            self._look_now(listing=names)
-
-    def _look_now(self, *, listing: bool) -> Deferred[None]:
-        """Look, or look once more when the look under way has ended."""
+        if not self._running:
+            return
+        self._list_again |= names
         if self._looking is not None:
             self._look_again = True
-            self._list_again |= listing
-            return self._looking
+        else:
+            self._look_after(max(0.0, self._looked_at + REST - self._clock.seconds()))
+
+    def _look_after(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._clock.callLater(seconds, self._look_now)
+
+    def _look_now(self) -> Deferred[None]:
+        """Look, never while a look is under way; fires when what it found is taken over."""
+        self._timer = None
         now = self._clock.seconds()
-        listing = listing or now - self._listed_at >= LISTING_INTERVAL
+        listing = self._list_again or now - self._listed_at >= LISTING_INTERVAL
+        self._look_again = self._list_again = False
         if listing:
             self._listed_at = now
         skip_gap = self._gap_since is not None and now - self._gap_since >= GAP_PATIENCE
-        self._looking = Deferred()
+        looking: Deferred[None] = Deferred()
+        self._looking = looking
         self._run_in_thread(self._follower.look, listing=listing, skip_gap=skip_gap).addCallbacks(
             self._looked, self._look_failed
         ).addErrback(self._broken).addCallback(self._done)
-        return self._looking
+        return looking
 
     def _looked(self, look: _Look | None) -> None:
         self._complain("")
@@ -390,7 +409,10 @@ class DirectorySource:
             look.end.position,
         ):
             for subscriber in list(self._subscribers):
-                subscriber.wal_grew()
+                try:
+                    subscriber.wal_grew()
+                except Exception:  # noqa: BLE001 (a bug in one stream must not stop the others)
+                    self._log.failure("telling a stream of new WAL failed")
 
     def _watch_gap(self, end: EndOfWal) -> None:
         if not end.gap_ahead:
@@ -419,15 +441,7 @@ class DirectorySource:
     def _done(self, _: None) -> None:
         looking, self._looking = self._looking, None
         assert looking is not None, "a look is ending"
+        self._looked_at = self._clock.seconds()
         if self._running:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._clock.callLater(self.delay, self._timed_out)
-            if self._look_again:
-                listing, self._look_again, self._list_again = self._list_again, False, False
-                self._look_now(listing=listing)
+            self._look_after(REST if self._look_again else self.delay)
         looking.callback(None)
-
-    def _timed_out(self) -> None:
-        self._timer = None
-        self._look_now(listing=False)

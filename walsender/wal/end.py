@@ -123,10 +123,16 @@ def _unchanged(end: EndOfWal | None) -> EndOfWal | None:
     return end and replace(end, covered=())
 
 
-def sync_covered(files: FileOperations, directory_path: str, covered: tuple[CoveredFile, ...]) -> bool:
+def sync_covered(
+    files: FileOperations,
+    directory_path: str,
+    covered: tuple[CoveredFile, ...],
+    known: tuple[CoveredFile, ...] = (),
+) -> bool:
     """
     Make durable what an `EndOfWal` covers, names included; only then may its position be announced.
 
+    :param known: files whose names have been made durable already.
     :returns: false if a file is gone or is another one now.  What was validated is then not what would be
         synced: scan and search again.
     :raises WalFileError: a file cannot be synced.  Its content is never to be trusted again.
@@ -138,7 +144,7 @@ def sync_covered(files: FileOperations, directory_path: str, covered: tuple[Cove
                 break
         else:
             return False
-    if covered:
+    if not set(covered) <= set(known):
         try:
             files.sync_directory(directory_path)
         except OSError as error:
