@@ -112,6 +112,9 @@ class SendfileConsumer:
     def send(self, prefix: bytes, piece: WalSlice) -> None:
         """See `IWalConsumer`."""
         self._prefix = prefix
+        if self._tail:
+            # Given before, while the socket was being watched.
+            self._prefix, self._tail = self._tail + prefix, b""
         self._piece = piece
         self._offset = piece.offset
         self._left = piece.length
@@ -124,6 +127,7 @@ class SendfileConsumer:
         assert self._producer is not None, "a closed consumer's producer has been stopped"
         self._warming = True
         self._producer.pauseProducing()
+        self._stop_watching()  # or doWrite would send the cold range
         self._page_cache.warm(piece).addCallback(self._warmed)
 
     def write(self, data: bytes) -> None:
@@ -148,8 +152,7 @@ class SendfileConsumer:
         self._piece = None
         self._page_cache.forget()
         if self._socket is not None:
-            self._reactor.removeWriter(self)
-            self._watching = False
+            self._stop_watching()
             self._socket.close()
             self._socket = None
         self._transport.unregisterProducer()
@@ -192,9 +195,8 @@ class SendfileConsumer:
             # Watching goes on while the producer runs, so that a client that is
             # catching up costs no system calls to stop and start watching it.
             self._producer.resumeProducing()
-        if self._watching and not self._unsent() and self._share > 0 and not self._warming:
-            self._reactor.removeWriter(self)
-            self._watching = False
+        if not self._unsent() and self._share > 0:
+            self._stop_watching()
         return None
 
     def connectionLost(self, reason: Failure) -> None:
@@ -219,6 +221,11 @@ class SendfileConsumer:
         if not self._watching:
             self._watching = True
             self._reactor.addWriter(self)
+
+    def _stop_watching(self) -> None:
+        if self._watching:
+            self._watching = False
+            self._reactor.removeWriter(self)
 
     def _push(self) -> bool:
         """Send what is unsent; return whether all of it went and the stream goes on."""
