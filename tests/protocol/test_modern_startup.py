@@ -277,7 +277,8 @@ class RefusalTests(StartupTestCase):
             answer = client.start()
             if refused:
                 text = (
-                    f'no pg_hba.conf entry for replication connection from host "{ip_address(address.host)}", '
+                    "no pg_hba.conf entry for replication connection from host "
+                    f'"{ip_address(address.host)}", '
                     'user "postgres", no encryption'
                 )
                 self.assertRefused(client, answer, "28000", text)
