@@ -355,7 +355,7 @@ class _Search:
         if self._pages.timelines_blurred(segment):
             # Pages of the older timeline may follow the end here and look right in themselves.
             distance = max(distance, valid_end - self._geometry.segment_start(segment))
-        floor = self._lowest_page(segment) if self._searching else self._geometry.page_start(begin)
+        floor = self._lowest_page(segment) if self._next is None else self._geometry.page_start(begin)
         chain: _Chain | None = None
         is_lowest = False
         while not is_lowest:

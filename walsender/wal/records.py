@@ -179,7 +179,7 @@ class RecordReader:
                 offset = found[0].data_start
             expected = min(left, self._geometry.page_size - offset)
             piece = found[1][offset : offset + expected]
-            if len(piece) < expected or (expected == left and len(found[1]) < offset + aligned(left)):
+            if len(piece) < expected or (expected == left and len(found[1]) < aligned(offset + left)):
                 raise RecordIncomplete("record is cut off")
             left -= expected
             page += self._geometry.page_size

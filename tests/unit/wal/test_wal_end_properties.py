@@ -7,7 +7,7 @@ good record (or the end of a closed segment), and leaves no descriptor open.
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from wal_helpers import MemoryFiles, disk, end_on
@@ -36,6 +36,8 @@ class AnyTailTests(SynchronousTestCase):
     """Files with good beginnings."""
 
     @SOME
+    # Ends with its page, whose data begins at no multiple of eight.
+    @example(80400, "little", [97, 113, 161, 573, 617, 1361], b"", False)
     @given(VERSIONS, ORDERS, st.lists(LENGTHS, max_size=12), st.binary(max_size=3000), st.booleans())
     def test_anyTail(self, version: int, order: str, lengths: list[int], tail: bytes, partial: bool) -> None:
         """Any bytes behind the last record leave the end where it was."""
@@ -129,6 +131,21 @@ class AnyFilesTests(SynchronousTestCase):
             again = end_on(files, resume=end)
             assert again is not None
             self.assertEqual(end.position, again.position)
+
+    def test_brokenRecordAcrossSegments(self) -> None:
+        """A later look does not step over a broken record that the first look stopped at."""
+        maker = WalMaker(180000)
+        maker.record(500)
+        maker.record(1_200_000)
+        maker.record(500)
+        maker.switch()
+        maker.image(1)[100_000] ^= 1
+        files = disk(maker)
+        end = end_on(files)
+        assert end is not None
+        again = end_on(files, resume=end)
+        assert again is not None
+        self.assertEqual(end.position, again.position)
 
     @SOME
     @given(VERSIONS, st.binary(max_size=400), st.binary(max_size=64), st.integers(64, 3000))
