@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from typing import TYPE_CHECKING
 
 from zope.interface import Interface
 
 if TYPE_CHECKING:
-    from ipaddress import IPv4Address, IPv6Address
+    from ipaddress import IPv4Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,12 @@ class ConnectionRequest:
     @property
     def host(self) -> str:
         """The peer as PostgreSQL's messages name it."""
-        return "[local]" if self.peer is None else str(self.peer)
+        if self.peer is None:
+            return "[local]"
+        # A socket of the new family that takes clients of the old one as well.
+        if isinstance(self.peer, IPv6Address) and self.peer.ipv4_mapped is not None:
+            return str(self.peer.ipv4_mapped)
+        return str(self.peer)
 
 
 class IAuthorizer(Interface):

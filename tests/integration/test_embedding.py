@@ -1,0 +1,158 @@
+"""walsender as a part of somebody else's process: the sample, and a service started and stopped by hand."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+import pytest_twisted
+from twistd_helpers import Twistd, make_wal, small_place
+from twisted.application.service import MultiService
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+
+from walsender.errors import ConfigurationError
+from walsender.service import WalSenderService
+from walsender.settings import Settings
+from walsender.testing.processes import wait_until
+from walsender.testing.raw_client import RawClient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from walsender.sender import IServerReactor
+
+ROOT: Final = Path(__file__).parents[2]
+SIGNALS: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR2, signal.SIGQUIT)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory of our own with a valid ``wal`` in it."""
+    with small_place() as path:
+        make_wal(path / "wal")
+        yield path
+
+
+@pytest.fixture
+def reactor() -> IServerReactor:
+    """The reactor that these tests run in."""
+    from twisted.internet import reactor
+
+    return reactor
+
+
+def test_sampleApplication(place: Path) -> None:
+    """The sample serves WAL beside another service, ends streams in order, and leaves signals alone."""
+    end = f"0/{make_wal(place / 'wal').position:X}".encode()
+    (place / "walsender.conf").write_text("wal_directory = wal\nlisten = 'tcp:0:interface=127.0.0.1'\n")
+    environment = {
+        "WALSENDER_CONFIG": str(place / "walsender.conf"),
+        "STANDBYS_LISTEN": "tcp:0:interface=127.0.0.1",
+    }
+    options = ["--python", ROOT / "etc" / "walsender.tac"]
+    with (
+        Twistd(place, options, environment=environment) as twistd,
+        RawClient("127.0.0.1", twistd.port, application_name="follower").ready() as client,
+    ):
+        client.send(b"Q", b"START_REPLICATION 0/100000\0")
+        client.until(b"d")
+        match = re.search(r"\bFactory starting on (\d+)", twistd.log_text())
+        assert match is not None
+        other = int(match[1])
+
+        def told() -> bytes:
+            with socket.create_connection(("127.0.0.1", other), timeout=30) as connection:
+                return connection.makefile("rb").read()
+
+        wait_until(lambda: told() == b"follower streaming %b\n" % end, 30, "the standby to be listed")
+
+        twistd.signal(signal.SIGTERM)
+        assert client.until()[-1] == (b"C", b"COPY 0\0")
+        assert twistd.wait() == -signal.SIGTERM
+        assert "Traceback" not in twistd.log_text()
+
+
+def settings(place: Path) -> Settings:
+    """Return settings as an embedder may make them."""
+    return Settings.load([("wal_directory", str(place / "wal")), ("listen", "tcp:0:interface=127.0.0.1")])
+
+
+async def identified(service: WalSenderService) -> bytes:
+    """Return the answer to IDENTIFY_SYSTEM, when the directory has been looked at."""
+    (port,) = (one.getHost().port for one in service._ports)
+
+    def ask() -> bytes:
+        with RawClient("127.0.0.1", port) as client:
+            client.ready()
+            return client.query("IDENTIFY_SYSTEM")[-2].body
+
+    def ready() -> bytes:
+        wait_until(lambda: service.source.ready, 30, "the first look")
+        return ask()
+
+    return await deferToThread(ready)
+
+
+@pytest_twisted.ensureDeferred
+async def test_serviceByHand(place: Path, reactor: IServerReactor) -> None:
+    """A service can be started, stopped and started again, and touches no signal handler."""
+    handlers = [signal.getsignal(number) for number in SIGNALS]
+    service = WalSenderService(reactor, settings(place))
+    for _ in range(2):
+        service.startService()
+        assert await identified(service) == b"IDENTIFY_SYSTEM\0"
+        assert [signal.getsignal(number) for number in SIGNALS] == handlers
+        await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_signalsOnDemand(place: Path, reactor: IServerReactor) -> None:
+    """A service that is asked to takes the signals over while it runs, and gives them back."""
+    handlers = [signal.getsignal(number) for number in SIGNALS]
+    service = WalSenderService(reactor, settings(place), handle_signals=True)
+    service.startService()
+    await identified(service)
+    assert all(signal.getsignal(number) not in handlers for number in SIGNALS)
+    await service.stopService()
+    assert [signal.getsignal(number) for number in SIGNALS] == handlers
+
+
+@pytest_twisted.ensureDeferred
+async def test_runningParent(place: Path, reactor: IServerReactor) -> None:
+    """A service can join a parent that runs already, and leave it."""
+    parent = MultiService()
+    parent.startService()
+    service = WalSenderService(reactor, settings(place))
+    service.setServiceParent(parent)
+    assert await identified(service) == b"IDENTIFY_SYSTEM\0"
+    await service.disownServiceParent()
+    await parent.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_portInUse(place: Path, reactor: IServerReactor) -> None:
+    """An embedder is told of a port that is taken by an exception, and no other port stays open."""
+    with socket.socket() as other, socket.socket() as free:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        free.bind(("127.0.0.1", 0))
+        port, free_port = other.getsockname()[1], free.getsockname()[1]
+        free.close()
+        taken, open_first = (f"tcp:{number}:interface=127.0.0.1" for number in (port, free_port))
+        made = Settings.load(
+            [("wal_directory", str(place / "wal")), ("listen", open_first), ("listen", taken)]
+        )
+        service = WalSenderService(reactor, made)
+        with pytest.raises(
+            ConfigurationError, match=f'could not listen on "{taken}": Address already in use'
+        ):
+            service.privilegedStartService()
+        await deferLater(reactor, 0)  # the reactor closes it in its own time
+        with socket.socket() as again:
+            again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            again.bind(("127.0.0.1", free_port))
