@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import tracemalloc
 
 from protocol_helpers import (
     COPY_0,
@@ -20,6 +21,7 @@ from protocol_helpers import (
     wal_messages,
 )
 
+from walsender.lsn import Geometry
 from walsender.sender.states import State
 from walsender.testing.source import wal_bytes
 from walsender.wire.dialect import FirstDialect, ModernDialect
@@ -61,6 +63,25 @@ class BackpressureTests(FlowTestCase):
         client = self.server().streaming(0x100000)
         self.assertGreater(client.transport.buffered, MARK)
         self.assertLessEqual(client.transport.buffered, MARK + READ + 100)
+
+    def test_gigabyteOutstanding(self) -> None:
+        """However much there is, what waits stays the same, in both dialects."""
+        for dialect in (ModernDialect(180000), FirstDialect(90000, "little")):
+            geometry = Geometry.contiguous(16 << 20)
+            source = self.scripted_source((1 << 30) + END, geometry=geometry, sparse=True)
+            server = Server(source, dialect)
+            clients = [server.streaming(0x100000) for _ in range(8)]
+            tracemalloc.start()
+            self.addCleanup(tracemalloc.stop)
+            before, _ = tracemalloc.get_traced_memory()
+            for client in clients:
+                for _ in range(50):
+                    client.transport.drain(100_000)
+                    client.transport.received.clear()
+                    source.grow(source.flush_position + 8)
+                self.assertLessEqual(client.transport.buffered, MARK + READ + 100)
+            after, _ = tracemalloc.get_traced_memory()
+            self.assertLess(after - before, 8 * (8 << 20))
 
     def test_resumeFillsAgain(self) -> None:
         """An empty transport is filled to the same mark, and not before it is empty."""
