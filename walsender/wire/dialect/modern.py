@@ -1,0 +1,203 @@
+"""The replication protocol from PostgreSQL 9.3 on, with what later releases changed."""
+
+from __future__ import annotations
+
+import errno
+import struct
+from typing import TYPE_CHECKING, Final
+
+from walsender.errors import DataCorrupted, InsufficientPrivilege, WalFileError, WalFileMissing, file_error
+from walsender.wire.backend import (
+    CommandComplete,
+    CopyBothResponse,
+    DataRow,
+    Field,
+    ReadyForQuery,
+    RowDescription,
+)
+from walsender.wire.command import parse_command
+from walsender.wire.dialect.base import INT4_OID, MAX_SEND_SIZE, TEXT_OID, Dialect, result_set
+from walsender.wire.framing import COMMAND_MESSAGES, COPY_MESSAGES, MessageRules
+from walsender.wire.frontend import CopyDone
+from walsender.wire.replication import NetworkLayout, StandbyMessage, to_pg_timestamp
+from walsender.wire.startup import ReplicationMode, parse_replication_mode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from walsender.lsn import LSN, Geometry
+    from walsender.wire.statements import Command
+
+INT8_OID: Final = 20
+BYTEA_OID: Final = 17
+
+_XLOG_DATA: Final = struct.Struct("!cicQQq")
+_KEEPALIVE: Final = struct.Struct("!cicQqB")
+_XLOG_DATA_OVERHEAD: Final = _XLOG_DATA.size - 1  # all but the type byte counts
+
+
+class ModernDialect(Dialect):
+    """PostgreSQL 9.3 and later."""
+
+    copy_both = True
+    reserves_before_authentication = True
+    sends_key_data = True
+
+    def __init__(self, version: int) -> None:
+        super().__init__(version)
+        self._typmod = -1 if version >= 100000 else 0
+        self._layout = NetworkLayout(catalog_xmin=version >= 100000)
+        self._lsn_format = "{:X}/{:08X}" if version >= 190000 else "{:X}/{:X}"
+
+    def _text(self, name: str) -> Field:
+        return Field(name, TEXT_OID, -1, self._typmod)
+
+    def replication_mode(self, value: str) -> ReplicationMode:
+        """See `Dialect`."""
+        return parse_replication_mode(value)
+
+    def may_not_replicate(self) -> InsufficientPrivilege:
+        """See `Dialect`."""
+        if self.version >= 160000:
+            return InsufficientPrivilege(
+                "permission denied to start WAL sender",
+                detail="Only roles with the REPLICATION attribute may start a WAL sender process.",
+            )
+        return InsufficientPrivilege("must be superuser or replication role to start walsender")
+
+    def message_rules(self, *, streaming: bool) -> MessageRules:
+        """See `Dialect`."""
+        return COPY_MESSAGES if streaming else COMMAND_MESSAGES
+
+    def decode_standby(self, data: bytes) -> StandbyMessage:
+        """
+        Return what a standby reports in a CopyData.
+
+        :raises InvalidMessage: it is cut off.
+        :raises UnknownStandbyMessage: it begins with no known tag.
+        """
+        return self._layout.decode_standby(data)
+
+    def lsn_text(self, lsn: int) -> bytes:
+        """Return *lsn* as that server prints it; from 19 on the low half is padded."""
+        return self._lsn_format.format(lsn >> 32, lsn & 0xFFFFFFFF).encode()
+
+    def complete(self, tag: str) -> bytes:
+        """Return CommandComplete; before 13 every replication command was a ``SELECT``."""
+        return CommandComplete(tag if self.version >= 130000 else "SELECT").encode()
+
+    def parse_command(self, query: bytes) -> Command:
+        """See `Dialect`."""
+        return parse_command(query, self.version)
+
+    def identify_system(self, system_identifier: int, timeline: int, flush_lsn: LSN) -> bytes:
+        """See `Dialect`.  9.3 has three columns, later servers four; ``dbname`` is NULL, never empty."""
+        wide = self.version >= 160000
+        fields = [
+            self._text("systemid"),
+            Field("timeline", INT8_OID if wide else INT4_OID, 8 if wide else 4, self._typmod),
+            self._text("xlogpos"),
+            self._text("dbname"),
+        ]
+        row = [b"%d" % system_identifier, b"%d" % timeline, self.lsn_text(flush_lsn), None]
+        columns = 4 if self.version >= 90400 else 3
+        return result_set(fields[:columns], row[:columns]) + self.complete("IDENTIFY_SYSTEM")
+
+    def show(self, name: str, value: str) -> bytes:
+        """Return the answer to SHOW of one parameter."""
+        return result_set([self._text(name)], [value.encode()]) + self.complete("SHOW")
+
+    def show_all(self, rows: Sequence[tuple[str, str, str]]) -> bytes:
+        """Return the answer to SHOW ALL: name, setting, description of each."""
+        fields = tuple(self._text(name) for name in ("name", "setting", "description"))
+        data = (DataRow(tuple(column.encode() for column in row)).encode() for row in rows)
+        return RowDescription(fields).encode() + b"".join(data) + self.complete("SHOW")
+
+    def timeline_history(self, filename: str, content: bytes) -> bytes:
+        """Return the answer to TIMELINE_HISTORY; the content goes out byte for byte."""
+        content_type = TEXT_OID if self.version >= 140000 else BYTEA_OID
+        fields = (self._text("filename"), Field("content", content_type, -1, self._typmod))
+        return result_set(fields, (filename.encode(), content)) + self.complete("TIMELINE_HISTORY")
+
+    def read_replication_slot(self) -> bytes:
+        """Return the answer to READ_REPLICATION_SLOT of a slot that does not exist: three NULLs."""
+        fields = (
+            self._text("slot_type"),
+            self._text("restart_lsn"),
+            Field("restart_tli", INT8_OID, 8, self._typmod),
+        )
+        return result_set(fields, (None, None, None)) + self.complete("READ_REPLICATION_SLOT")
+
+    def start_response(self) -> bytes:
+        """See `Dialect`."""
+        return CopyBothResponse().encode()
+
+    def stream_result(self, next_timeline: int | None, switchpoint: LSN) -> bytes:
+        """
+        Return what follows both CopyDones: where a historic timeline goes on, then two CommandCompletes.
+
+        :param next_timeline: ``None`` if the streamed timeline is the current one.
+        """
+        result = b""
+        if next_timeline is not None:
+            length = 8 if self.version >= 100000 else -1
+            fields = (Field("next_tli", INT8_OID, length, self._typmod), self._text("next_tli_startpos"))
+            result = result_set(fields, (b"%d" % next_timeline, self.lsn_text(switchpoint)))
+        started = CommandComplete("START_STREAMING").encode()
+        return result + started + self.complete("START_REPLICATION") + ReadyForQuery().encode()
+
+    @property
+    def copy_done(self) -> bytes:
+        """Our CopyDone."""
+        return CopyDone().encode()
+
+    def message_end(self, start: int, end: int, geometry: Geometry, read_size: int = MAX_SEND_SIZE) -> int:
+        """
+        See `Dialect`: at most one read, and never into the next segment's file.
+
+        Source: PostgreSQL, src/backend/replication/walsender.c, XLogSendPhysical.
+        """
+        message_end = start + min(read_size, MAX_SEND_SIZE)
+        if end > message_end:
+            end = geometry.page_start(message_end)
+        segment_end = (start // geometry.segment_size + 1) * geometry.segment_size
+        return min(end, segment_end)
+
+    def wal_header(self, start: LSN, end: LSN, seconds: float, length: int) -> bytes:
+        """See `Dialect`."""
+        return _XLOG_DATA.pack(b"d", _XLOG_DATA_OVERHEAD + length, b"w", start, end, to_pg_timestamp(seconds))
+
+    def keepalive(self, sent: LSN, seconds: float, *, reply_requested: bool) -> bytes:
+        """See `Dialect`."""
+        return _KEEPALIVE.pack(
+            b"d", _KEEPALIVE.size - 1, b"k", sent, to_pg_timestamp(seconds), reply_requested
+        )
+
+    def open_error(
+        self, name: str, geometry: Geometry, segment_number: int, error: OSError, earliest: LSN
+    ) -> WalFileError:
+        """
+        See `Dialect`.  The detail is ours: it spares the administrator a look into the directory.
+
+        Source: PostgreSQL, src/backend/replication/walsender.c, WalSndSegmentOpen.
+        """
+        if error.errno != errno.ENOENT:
+            return file_error(f'could not open file "pg_wal/{name}"', error)
+        detail = f"The earliest WAL position that is held here is {self.lsn_text(earliest).decode()}."
+        return WalFileMissing(
+            f"requested WAL segment {name} has already been removed", detail=detail if earliest else None
+        )
+
+    def read_error(
+        self, name: str, geometry: Geometry, position: int, length: int, wanted: int, error: OSError | None
+    ) -> WalFileError:
+        """
+        See `Dialect`.
+
+        Source: PostgreSQL, src/backend/access/transam/xlogutils.c, WALReadRaiseError.
+        """
+        offset = position % geometry.segment_size
+        action = f"could not read from WAL segment {name}, offset {offset}"
+        if error is None:
+            return DataCorrupted(f"{action}: read {length} of {wanted}")
+        return file_error(action, error)
