@@ -241,7 +241,7 @@ class ColdTests(FlowTestCase):
         self.assertFreed(server, client)
 
     def test_fullTransportMeanwhile(self) -> None:
-        """A transport that is full when the read ends gets its message, and then nothing until it is empty."""
+        """A transport gets the message of a cold read, and then nothing until it is empty."""
         server, client = self.cold(0x280000)
         server.reactor.pool.run()
         self.assertLessEqual(client.transport.buffered, MARK + READ + 100)

@@ -1,0 +1,174 @@
+"""The state tables as data: closed, connected, final where they say so; and drawn in the documentation."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from walsender.sender import states
+from walsender.sender.states import FIRST, MODERN, IllegalTransition, State, next_state
+from walsender.wire import (
+    CancelRequest,
+    CopyData,
+    CopyDone,
+    CopyFail,
+    ExtendedQuery,
+    Flush,
+    FunctionCall,
+    GSSENCRequest,
+    PasswordMessage,
+    Query,
+    SSLRequest,
+    StartupMessage,
+    Sync,
+    Terminate,
+    UnknownMessage,
+)
+
+if TYPE_CHECKING:
+    from walsender.sender.states import Transitions
+
+DOCS = Path(__file__).parents[3] / "docs"
+
+MESSAGES = [
+    CancelRequest,
+    CopyData,
+    CopyDone,
+    CopyFail,
+    ExtendedQuery,
+    Flush,
+    FunctionCall,
+    GSSENCRequest,
+    PasswordMessage,
+    Query,
+    SSLRequest,
+    StartupMessage,
+    Sync,
+    Terminate,
+    UnknownMessage,
+]
+EVENTS = [
+    states.Authenticated,
+    states.StreamStarted,
+    states.TimelineEnded,
+    states.StreamFailed,
+    states.ShutdownBegun,
+]
+TABLES = {"MODERN": MODERN, "FIRST": FIRST}
+
+tables = st.sampled_from([MODERN, FIRST])
+inputs = st.sampled_from(MESSAGES + EVENTS)
+
+
+def reachable(table: Transitions, start: State = State.STARTUP) -> set[State]:
+    """Return all states that can follow *start*, itself included."""
+    found = {start}
+    todo = [start]
+    while todo:
+        for state in table[todo.pop()].values():
+            if state not in found:
+                found.add(state)
+                todo.append(state)
+    return found
+
+
+class TableTests(SynchronousTestCase):
+    """Properties of both tables."""
+
+    @given(tables, st.sampled_from(State), inputs)
+    def test_closed(self, table: Transitions, state: State, received: type) -> None:
+        """Whatever arrives in whatever state: a state of the same table, or the typed error."""
+        if state not in table:
+            self.assertIs(FIRST, table)
+            return
+        try:
+            following = next_state(table, state, received)
+        except IllegalTransition as error:
+            self.assertNotIn(received, table[state])
+            self.assertEqual(("08P01", "FATAL"), (error.sqlstate, error.severity))
+            self.assertIn(state.name, error.message)
+        else:
+            self.assertIn(following, table)
+
+    @given(tables, st.lists(inputs, max_size=30))
+    def test_walks(self, table: Transitions, received: list[type]) -> None:
+        """No sequence of inputs leads out of the table, and nothing leads out of CLOSED."""
+        state = State.STARTUP
+        for each in received:
+            try:
+                following = next_state(table, state, each)
+            except IllegalTransition:
+                continue
+            self.assertIsNot(State.CLOSED, state)
+            self.assertIn(following, table)
+            state = following
+
+    def test_everyStateIsReachable(self) -> None:
+        """Each state of a table can be reached, and from each the end can."""
+        for name, table in TABLES.items():
+            self.assertEqual(set(table), reachable(table), name)
+            for state in table:
+                self.assertIn(State.CLOSED, reachable(table, state), f"{name} {state.name}")
+
+    def test_closedIsFinal(self) -> None:
+        """Nothing is legal any more in CLOSED."""
+        for table in TABLES.values():
+            self.assertEqual({}, table[State.CLOSED])
+            for received in MESSAGES + EVENTS:
+                self.assertRaises(IllegalTransition, next_state, table, State.CLOSED, received)
+
+    def test_terminateAlwaysCloses(self) -> None:
+        """A client may say good-bye whenever messages have types."""
+        for table in TABLES.values():
+            for state in set(table) - {State.STARTUP, State.CLOSED}:
+                self.assertIs(State.CLOSED, next_state(table, state, Terminate))
+
+    def test_modernHasEveryState(self) -> None:
+        """No state is of no use."""
+        self.assertEqual(set(State), set(MODERN))
+
+    def test_firstIsSmaller(self) -> None:
+        """The first dialect knows no end of a stream but the connection's."""
+        self.assertEqual(set(State) - {State.ENDING}, set(FIRST))
+        for received in (CopyDone, CopyData, states.TimelineEnded):
+            self.assertRaises(IllegalTransition, next_state, FIRST, State.STREAMING, received)
+        self.assertNotIn(State.COMMAND, reachable(FIRST, State.STREAMING))
+
+    def test_copyEndsInTheCommandPhase(self) -> None:
+        """Each way in which a modern stream ends without its connection leads back to commands."""
+        for state, received in (
+            (State.STREAMING, CopyDone),
+            (State.STREAMING, states.StreamFailed),
+            (State.ENDING, CopyDone),
+            (State.ENDING, states.StreamFailed),
+        ):
+            self.assertIs(State.COMMAND, next_state(MODERN, state, received))
+
+    def test_onlyKnownInputs(self) -> None:
+        """The tables name messages and events only."""
+        for table in TABLES.values():
+            for transitions in table.values():
+                self.assertLessEqual(set(transitions), set(MESSAGES + EVENTS))
+
+
+class DiagramTests(SynchronousTestCase):
+    """The drawing in the documentation."""
+
+    def test_isCurrent(self) -> None:
+        """docs/states.md is what docs/make_state_diagram.py makes of the tables."""
+        script = runpy.run_path(str(DOCS / "make_state_diagram.py"))
+        self.assertEqual(script["page"](), (DOCS / "states.md").read_text())
+
+    def test_drawsEveryTransition(self) -> None:
+        """Each entry of the tables is in it."""
+        script = runpy.run_path(str(DOCS / "make_state_diagram.py"))
+        for table in TABLES.values():
+            drawn = script["diagram"](table)
+            for state, transitions in table.items():
+                for received, following in transitions.items():
+                    self.assertRegex(drawn, rf"{state.name} --> {following.name}: .*\b{received.__name__}\b")
