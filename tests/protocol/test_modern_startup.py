@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from ipaddress import ip_address
 
 from protocol_helpers import (
     READY,
@@ -278,7 +277,7 @@ class RefusalTests(StartupTestCase):
             if refused:
                 text = (
                     "no pg_hba.conf entry for replication connection from host "
-                    f'"{ip_address(address.host)}", '
+                    f'"{address.host.removeprefix("::ffff:")}", '
                     'user "postgres", no encryption'
                 )
                 self.assertRefused(client, answer, "28000", text)

@@ -17,7 +17,8 @@ class ConnectionRequest:
     """
     What is known of a client that wants to replicate.
 
-    :ivar peer: its address as the kernel reports it; ``None`` for a unix socket.
+    :ivar peer: its address as the kernel reports it, but an IPv4 client of a dual-stack
+        socket by its IPv4 address; ``None`` for a unix socket.
     :ivar user: the name that it gives.
     """
 
@@ -27,12 +28,7 @@ class ConnectionRequest:
     @property
     def host(self) -> str:
         """The peer as PostgreSQL's messages name it."""
-        if self.peer is None:
-            return "[local]"
-        # A socket of the new family that takes clients of the old one as well.
-        if isinstance(self.peer, IPv6Address) and self.peer.ipv4_mapped is not None:
-            return str(self.peer.ipv4_mapped)
-        return str(self.peer)
+        return "[local]" if self.peer is None else str(self.peer)
 
 
 class IAuthorizer(Interface):

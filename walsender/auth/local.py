@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address
-
 from zope.interface import implementer
 
 from walsender.auth.interfaces import ConnectionRequest, IAuthorizer
@@ -25,10 +23,7 @@ class LocalAuthorizer:
 
         Text: PostgreSQL, src/backend/libpq/auth.c, ClientAuthentication.
         """
-        peer = request.peer
-        if isinstance(peer, IPv6Address) and peer.ipv4_mapped is not None:
-            peer = peer.ipv4_mapped  # a dual-stack socket reports IPv4 clients so
-        if peer is not None and not peer.is_loopback:
+        if request.peer is not None and not request.peer.is_loopback:
             raise InvalidAuthorization(
                 f'no pg_hba.conf entry for replication connection from host "{request.host}", '
                 f'user "{request.user}", no encryption'

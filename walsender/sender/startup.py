@@ -78,6 +78,8 @@ def open_session(
     host, port = None, -1
     if isinstance(peer, (IPv4Address, IPv6Address)):
         host, port = ipaddress.ip_address(peer.host), peer.port
+        # A dual-stack socket reports an IPv4 client so: ::ffff:192.0.2.1
+        host = getattr(host, "ipv4_mapped", None) or host
     request = ConnectionRequest(host, message.user)
     if factory.stopping:
         raise CannotConnectNow("the database system is shutting down")
