@@ -241,12 +241,13 @@ class DirectorySource:
         looking: Deferred[None] = Deferred()
         self._looking = looking
         self._run_in_thread(self._follower.look, listing=listing, skip_gap=skip_gap).addCallbacks(
-            self._looked, self._look_failed
+            self._looked, self._look_failed, callbackKeywords={"listed": listing}
         ).addErrback(self._broken).addCallback(self._done)
         return looking
 
-    def _looked(self, look: Look | None) -> None:
-        self._complain("")
+    def _looked(self, look: Look | None, *, listed: bool) -> None:
+        if listed:
+            self._complain("")  # a look without listing would not meet the trouble again
         if look is None:
             return
         before, self._look = self._look, look
