@@ -309,7 +309,7 @@ def _address_text(address: object) -> str:
     if isinstance(address, IPv4Address):
         return f"{address.host}:{address.port}"
     assert isinstance(address, UNIXAddress), "streams have these addresses"
-    return f'unix socket "{address.name!s}"'
+    return f'unix socket "{os.fsdecode(address.name or b"")}"'
 
 
 def _raise_open_file_limit() -> None:
