@@ -1,0 +1,130 @@
+"""A client of the sendfile consumer: a real pair of sockets, and a reactor that moves only when told to."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+from protocol_helpers import LOCAL, ClockReactor, ColdPageCache, RecordedFactory
+
+from walsender.auth import LocalAuthorizer
+from walsender.sender.page_cache import PageCache
+from walsender.sender.sendfile_consumer import SendfileConsumer
+from walsender.testing.transport import ThrottledTransport
+
+if TYPE_CHECKING:
+    from walsender.sender.states import State
+    from walsender.wire.dialect import Dialect
+
+
+class WritersReactor(ClockReactor):
+    """A clock that remembers who wants to write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writers: list[Any] = []
+
+    def addWriter(self, writer: Any) -> None:
+        """See `IReactorFDSet`."""
+        if writer not in self.writers:
+            self.writers.append(writer)
+
+    def removeWriter(self, writer: Any) -> None:
+        """See `IReactorFDSet`."""
+        if writer in self.writers:
+            self.writers.remove(writer)
+
+
+class SocketTransport(ThrottledTransport):
+    """Sends what was written to a real socket, turn by turn."""
+
+    def __init__(self, protocol: Any, handle: socket.socket) -> None:
+        super().__init__(protocol, LOCAL)
+        self.handle = handle
+
+    def getHandle(self) -> socket.socket:  # type: ignore[override]
+        """See `ISystemHandle`."""
+        return self.handle
+
+    def turn(self) -> None:
+        """Let the socket take what it takes."""
+        while True:
+            waiting = b"".join(self._waiting)
+            try:
+                sent = self.handle.send(waiting) if waiting else 0
+            except BlockingIOError:
+                return
+            before = self.buffered
+            self.drain(sent)
+            if self.disconnected:
+                self.handle.close()
+            if not self.buffered or self.buffered == before:
+                return
+
+
+class SendfileFactory(RecordedFactory):
+    """Always uses the sendfile consumer."""
+
+    def consumer(self, transport: Any) -> Any:
+        """See `WalSenderFactory`."""
+        cache = (ColdPageCache if self.cold else PageCache)(self._run_in_thread)
+        return SendfileConsumer(self.reactor, transport, cache)
+
+
+class Peer:
+    """The client's end of the pair, and everything behind the server's."""
+
+    def __init__(self, source: Any, dialect: Dialect, *, cold: bool = False) -> None:
+        self.reactor = WritersReactor()
+        self.source = source
+        self.factory = SendfileFactory(
+            self.reactor,  # type: ignore[arg-type]
+            source,
+            dialect,
+            LocalAuthorizer(),
+        )
+        self.factory.cold = cold
+        ours, self.socket = socket.socketpair()
+        for end in (ours, self.socket):
+            end.setblocking(False)
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        self.protocol = self.factory.buildProtocol(LOCAL)
+        self.transport = SocketTransport(self.protocol, ours)
+        self.protocol.makeConnection(self.transport)
+        self.received = b""
+
+    def close(self) -> None:
+        """Close both ends."""
+        self.transport.lose()
+        self.socket.close()
+        self.transport.handle.close()
+
+    def read(self, size: int = 1 << 20) -> bytes:
+        """Read what is there."""
+        try:
+            data = self.socket.recv(size)
+        except BlockingIOError:
+            return b""
+        self.received += data
+        return data
+
+    def turn(self) -> None:
+        """Let the reactor go round once."""
+        self.transport.turn()
+        for writer in list(self.reactor.writers):
+            if writer.fileno() >= 0:
+                writer.doWrite()
+
+    def run(self) -> bytes:
+        """Read until nothing moves; return all of it since the last time."""
+        idle = 0
+        while idle < 3:
+            self.turn()
+            idle = 0 if self.read() else idle + 1
+        received, self.received = self.received, b""
+        return received
+
+    @property
+    def states(self) -> list[State]:
+        """All states so far."""
+        return self.protocol.__dict__["states"]
