@@ -282,6 +282,7 @@ class WalSenderService(Service):
     def _refuse(self, error: ConfigurationError) -> NoReturn:
         """Start no further: what was checked before no longer holds."""
         self._stop_listening()
+        Service.stopService(self)
         if self._give_up is None:
             raise error
         self._give_up(error.message)

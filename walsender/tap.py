@@ -8,6 +8,7 @@ error and exit status 1, before twistd becomes a daemon and writes a pid file.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -111,7 +112,8 @@ def _giver_up(config: Options) -> Callable[[str], NoReturn]:
     def give_up(message: str) -> NoReturn:
         twistd: Mapping[str, Any] = config.parent or {}
         if twistd.get("pidfile"):
-            Path(twistd["pidfile"]).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # as an ordinary user, perhaps not in that directory
+                Path(twistd["pidfile"]).unlink()
         line = _one_line(message)
         if twistd.get("statusPipe") is not None:
             # A daemon has no standard error any more.  Who started it reads here and

@@ -156,3 +156,40 @@ async def test_portInUse(place: Path, reactor: IServerReactor) -> None:
         with socket.socket() as again:
             again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             again.bind(("127.0.0.1", free_port))
+
+
+@pytest_twisted.ensureDeferred
+async def test_lessPrivileged(place: Path, reactor: IServerReactor) -> None:
+    """What a privileged user could read is looked at again by the user who starts; nothing stays open."""
+    service = WalSenderService(reactor, settings(place))
+    service._checked_as += 1
+    (place / "wal").rename(place / "elsewhere")
+    service.privilegedStartService()
+    (port,) = (one.getHost().port for one in service._ports)
+    with pytest.raises(
+        ConfigurationError, match=r"could not open WAL directory .*: No such file or directory"
+    ):
+        service.startService()
+    await deferLater(reactor, 0)
+    with socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        again.bind(("127.0.0.1", port))
+
+
+@pytest_twisted.ensureDeferred
+async def test_stateDirectory(place: Path, reactor: IServerReactor) -> None:
+    """Two services of one process cannot have the same state directory; the lock is free after the first."""
+    made = Settings.load(
+        [
+            ("wal_directory", str(place / "wal")),
+            ("listen", "tcp:0:interface=127.0.0.1"),
+            ("state_directory", str(place / "state")),
+        ]
+    )
+    first, second = (WalSenderService(reactor, made) for _ in range(2))
+    first.startService()
+    with pytest.raises(ConfigurationError, match=r"state directory .* is in use by process"):
+        second.startService()
+    await first.stopService()
+    second.startService()
+    await second.stopService()
