@@ -120,6 +120,22 @@ class BackpressureTests(FlowTestCase):
         server.source.grow(END + 8)
         self.assertFreed(server, client)
 
+    def test_stoppedByAnotherWhoWasToldFirst(self) -> None:
+        """A stream that ends while others are told of growth is told in vain."""
+        server = self.server()
+        ends: list[Client] = []
+
+        class First:
+            def wal_grew(self) -> None:
+                ends[0].transport.lose()
+
+        server.source.subscribe(First())
+        ends.append(server.streaming(0x300000))
+        ends[0].receive()
+        server.source.timeline = 2
+        server.source.grow(END + 8)
+        self.assertIs(State.CLOSED, ends[0].states[-1])
+
     def test_sharedSegments(self) -> None:
         """Two standbys read the same files, each at its own pace."""
         server = self.server()
@@ -193,6 +209,15 @@ class ColdTests(FlowTestCase):
         received = client.receive()
         self.assertEqual(b"dcCCZTDCZ", kinds(received))
         self.assertWal(0x2FE000, 0x300000, received)
+
+    def test_muchInputBehindTheEnd(self) -> None:
+        """What comes behind CopyDone is kept up to a bound, and read on when the stream has ended."""
+        server, client = self.cold()
+        client.send(COPY_DONE, *[query("IDENTIFY_SYSTEM") * 1000] * 10)
+        self.assertFalse(client.transport.reading)
+        self.assertLess(client.protocol._buffer.pending, 128 * 1024)
+        server.reactor.pool.run()
+        self.assertEqual(10_001, kinds(client.receive()).count(b"Z"))
 
     def test_shutdownMeanwhile(self) -> None:
         """The message under way is completed, then COPY 0."""
@@ -389,6 +414,16 @@ class SpoiltFileTests(FlowTestCase):
         text = "could not read from WAL segment 000000010000000000000003, offset 96: read 0 of 8"
         self.assertEqual(text, error_fields(received)["M"])
         self.assertIs(State.COMMAND, client.states[-1])
+
+    def test_refusalInsideAMessage(self) -> None:
+        """A client that breaks the protocol and does not read is given up ten seconds later."""
+        server, client = self.begun()
+        client.send(b"?")
+        server.reactor.advance(9.9)
+        self.assertFalse(client.transport.aborted)
+        server.reactor.advance(0.2)
+        self.assertTrue(client.transport.aborted)
+        self.assertFreed(server, client)
 
     def test_retiredInsideAMessage(self) -> None:
         """A file whose name another one has taken is read to the message's end, then opened anew."""

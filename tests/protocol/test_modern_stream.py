@@ -340,6 +340,18 @@ class TimelineTests(StreamTestCase):
         self.assertEqual(b"EZ", kinds(received))
         self.assertCommand(client)
 
+    def test_copyDoneOnAForgottenTimeline(self) -> None:
+        """A client that ends a stream whose timeline is gone gets the error in place of the result."""
+        server = self.server()
+        client = server.streaming(0x300000)
+        client.receive()
+        server.source.timeline = 3
+        client.send(COPY_DONE)
+        received = client.receive()
+        self.assertEqual("requested timeline 1 is not in this server's history", error_fields(received)["M"])
+        self.assertEqual(b"EZ", kinds(received))
+        self.assertCommand(client)
+
     def test_copyDoneBeforeTheSwitchPoint(self) -> None:
         """A client that ends a historic stream early is told where it goes on all the same."""
         client = self.forked().streaming(0x200000, 1)

@@ -91,6 +91,15 @@ class StatusTests(ReplyTestCase):
         received = client.receive()
         self.assertLessEqual(len(keepalives(received)), 1)
 
+    def test_questionIsNotLost(self) -> None:
+        """A question that waits with an answer is one keepalive that asks."""
+        server = Server(self.scripted_source(END), ModernDialect(180000), wal_sender_timeout=60)
+        client = server.streaming(0x100000)
+        server.reactor.pump([15] * 2)
+        client.send(status(0, reply=True))
+        received = client.receive()
+        self.assertEqual([1], [asked for _, asked in keepalives(received)])
+
     def test_keepaliveBetweenMessages(self) -> None:
         """A keepalive that had to wait comes at the next message boundary."""
         server = Server(self.scripted_source(END), ModernDialect(180000))
