@@ -21,7 +21,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -147,7 +147,8 @@ class WalSender(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone; free everything."""
-        if self._stream is not None and not reason.check(ConnectionDone):
+        # An abort while a stream runs is its consumer's: sending has failed, which is no news.
+        if self._stream is not None and not reason.check(ConnectionDone, ConnectionAborted):
             self._log_end(f"could not receive data from client: {reason.getErrorMessage()}")
         self.state = State.CLOSED
         self._set_timer(None)
