@@ -270,11 +270,14 @@ class EndTests(SendfileTestCase):
         peer = self.peer(0x100000)
         peer.turn()
         peer.socket.close()
+        logged: list[str] = []
+        self.patch(peer.protocol, "_log_end", logged.append)
         for _ in range(3):
             peer.turn()
         self.assertTrue(peer.transport.aborted)
         self.assertTrue(peer.transport.disconnected)
         self.assertIs(State.CLOSED, peer.states[-1])
+        self.assertEqual([], logged)
 
     def test_truncatedFile(self) -> None:
         """A file that ends inside a message aborts the connection."""
