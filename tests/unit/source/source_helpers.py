@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 DELAY = 0.2
 
+# The segments that `some_wal` begins with.
+FIRST = "000000010000000000000001"
+SECOND = "000000010000000000000002"
+
 
 class FailingFiles:
     """
