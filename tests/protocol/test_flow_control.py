@@ -1,4 +1,4 @@
-"""Pausing, resuming and stopping a stream: full transports, cold files, slow openings, spoilt files."""
+"""Pausing, resuming and stopping a stream: full transports and cold files."""
 
 from __future__ import annotations
 

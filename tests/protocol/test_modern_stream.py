@@ -1,4 +1,4 @@
-"""The modern dialect's stream: what is sent, in which messages, and how it ends."""
+"""The modern dialect's stream: what is sent, in which messages, and which starts are refused."""
 
 from __future__ import annotations
 

@@ -142,7 +142,7 @@ class TimeoutTests(ReplyTestCase):
         server, client = self.level(timeout=60)
         for sent in (status(END), copy_data(b"h" + bytes(24)), b"d"):
             server.reactor.pump([10] * 3)
-            self.assertEqual([(END, 1)], keepalives(client.receive()), sent)
+            self.assertEqual([(END, 1)], keepalives(client.receive()), repr(sent))
             server.reactor.advance(25)
             client.send(sent)
             self.assertEqual(b"", client.receive())

@@ -1,12 +1,11 @@
-"""`DirectorySource` over real files, without threads and with a clock that is told the time."""
+"""What `DirectorySource` notices, and when: real files, no threads, and a clock that is told the time."""
 
 from __future__ import annotations
 
 import errno
 from typing import Any
 
-from directory_helpers import SECOND
-from source_helpers import DELAY, MIB, SourceTestCase, Subscriber, some_wal
+from source_helpers import DELAY, MIB, SECOND, SourceTestCase, Subscriber, some_wal
 from zope.interface.verify import verifyObject
 
 from walsender.source import IWalSource, SegmentUnavailable
