@@ -201,9 +201,7 @@ class WalProducer:
             if position >= end:
                 self._level()
                 return self._keepalive is not None  # which the owner may have asked for just now
-            message_end = self._dialect.message_end(
-                position, end, self._geometry, self._consumer.read_size
-            )
+            message_end = self._dialect.message_end(position, end, self._geometry, self._consumer.read_size)
             if not self._cursor.covers(position, message_end):
                 self._open(position, message_end)
                 return not self._opening  # what others read is open at once
