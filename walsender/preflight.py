@@ -19,6 +19,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 
 from walsender.errors import ConfigurationError, WalFileError
+from walsender.source.running_server import running_server
 from walsender.state_lock import StateLock
 from walsender.wal import FileOperations, WalDirectory, WalIdentity
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from walsender.settings import Settings
+
 
 # The dialects between the first one and this version are not spoken yet.
 FIRST_MODERN_VERSION: Final = 90300
@@ -67,44 +69,13 @@ def check_directory(settings: Settings, files: FileOperations) -> WalIdentity:
 
 
 def _refuse_running_server(path: str, where: str) -> None:
-    """
-    A running server recycles its files while we read them.
-
-    Where pg_wal is a symbolic link, the server's data directory is the link's parent.
-    """
-    for parent in dict.fromkeys((Path(path).parent, Path(path).resolve().parent)):
-        process_id = _running_postmaster(parent / "postmaster.pid")
-        if process_id is not None:
-            raise ConfigurationError(
-                f'WAL directory "{path}" belongs to a running PostgreSQL server (process {process_id} by '
-                f'"{parent / "postmaster.pid"}"), which recycles its files; archive its WAL with '
-                f"pg_receivewal and serve that directory {where}"
-            )
-
-
-def _running_postmaster(pid_file: Path) -> int | None:
-    """
-    Return the process that holds the data directory, if it lives.
-
-    Source: PostgreSQL, src/backend/utils/init/miscinit.c, CreateLockFile: the number is negative for a
-    backend that runs alone, and one's own or one's parent's number is left over from before a
-    restart of the machine, which gives out the same small numbers again.
-    """
-    try:
-        process_id = abs(int(pid_file.read_text(encoding="ascii").split()[0]))
-    except (OSError, ValueError, IndexError):
-        return None
-    return process_id if process_id not in {0, os.getpid(), os.getppid()} and _lives(process_id) else None
-
-
-def _lives(process_id: int) -> bool:
-    try:
-        os.kill(process_id, 0)
-    except PermissionError:
-        return True  # it is somebody else's, so it is there
-    except (OSError, OverflowError):
-        return False
-    return True
+    server = running_server(path)
+    if server is not None:
+        raise ConfigurationError(
+            f'WAL directory "{path}" belongs to a running PostgreSQL server (process {server.process_id} by '
+            f'"{server.pid_file}"), which recycles its files; archive its WAL with '
+            f"pg_receivewal and serve that directory {where}"
+        )
 
 
 class _ListeningProbe:
