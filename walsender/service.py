@@ -276,9 +276,7 @@ class WalSenderService(Service):
 
     # Inside
 
-    def _run_look(
-        self, function: Callable[..., object], *args: object, **kwargs: object
-    ) -> Deferred[object]:
+    def _run_look(self, function: Callable[..., object], *args: object, **kwargs: object) -> Deferred[object]:
         return deferToThreadPool(self._reactor, self._look_pool, function, *args, **kwargs)
 
     def _out_of_patience(self) -> None:

@@ -162,7 +162,6 @@ async def test_portInUse(place: Path, reactor: IServerReactor) -> None:
 async def test_lessPrivileged(place: Path, reactor: IServerReactor) -> None:
     """What a privileged user could read is looked at again by the user who starts; nothing stays open."""
     service = WalSenderService(reactor, settings(place))
-    service._checked_as += 1
     (place / "wal").rename(place / "elsewhere")
     service.privilegedStartService()
     (port,) = (one.getHost().port for one in service._ports)

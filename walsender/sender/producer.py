@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from walsender.errors import StartPositionRefused, WalsenderError
+from walsender.errors import OutOfResources, StartPositionRefused, WalsenderError
 from walsender.source import (
     Cursor,
     IWalSource,
@@ -176,6 +176,10 @@ class WalProducer:
             self._owner.stream_broken(failure)
         else:
             self._fail(failure)
+
+    def cannot_send(self, error: OSError) -> None:
+        """The consumer lacks something of the system's; nothing has been sent."""
+        self._fail(OutOfResources(f"could not take over the connection: {error.strerror}"))
 
     # The loop
 
