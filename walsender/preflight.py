@@ -117,6 +117,8 @@ class _ListeningProbe:
 
     def _check_path(self, address: str, *, leftover_is_removed: bool) -> None:
         """Find out without making a file: nobody would remove it if we were killed now."""
+        if not Path(address).is_absolute():
+            raise OSError("its path is relative, and twistd changes its directory before it is used")
         used = OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         if address in self._paths:
             raise used

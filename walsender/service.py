@@ -165,7 +165,8 @@ class WalSenderService(Service):
             possible for a privileged user is not for this one, and there is no *give_up*.
         """
         Service.startService(self)
-        _raise_open_file_limit()
+        if self._signals is not None:  # a program of its own: the limit is the process's
+            _raise_open_file_limit()
         self.factory.stopping = False
         if not self._listening:
             self.privilegedStartService()  # started by hand

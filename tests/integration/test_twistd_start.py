@@ -121,6 +121,11 @@ COMMAND_LINES: Final = {
         ["-D", "wal", "-l", "tcp:0:interface=192.0.2.77"],
         f'could not listen on "tcp:0:interface=192.0.2.77": Cannot assign requested address {LISTEN}',
     ),
+    "relative path of a socket": (
+        ["-D", "wal", "-l", "unix:s"],
+        'could not listen on "unix:s": its path is relative, and twistd changes its directory before it'
+        f" is used {LISTEN}",
+    ),
     "no directory for the socket": (
         ["-D", "wal", "-l", "unix:{}/nowhere/s"],
         (
