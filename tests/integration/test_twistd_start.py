@@ -123,8 +123,10 @@ COMMAND_LINES: Final = {
     ),
     "relative path of a socket": (
         ["-D", "wal", "-l", "unix:s"],
-        'could not listen on "unix:s": its path is relative, and twistd changes its directory before it'
-        f" is used {LISTEN}",
+        (
+            'could not listen on "unix:s": its path is relative, and twistd changes its directory before it'
+            f" is used {LISTEN}"
+        ),
     ),
     "no directory for the socket": (
         ["-D", "wal", "-l", "unix:{}/nowhere/s"],
