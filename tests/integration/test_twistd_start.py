@@ -139,6 +139,13 @@ COMMAND_LINES: Final = {
         ["-D", "wal", "-l", "unix:{}/wal/000000010000000000000001"],
         f'could not listen on "unix:{{}}/wal/000000010000000000000001": {IN_USE} {LISTEN}',
     ),
+    "relative path of a socket": (
+        ["-D", "wal", "-l", "unix:s"],
+        (
+            'could not listen on "unix:s": its path is relative, and twistd changes its directory before it is'
+            f" used {LISTEN}"
+        ),
+    ),
     "the same path twice": (
         ["-D", "wal", "-l", "unix:{}/s", "-l", "unix:{}/s"],
         f'could not listen on "unix:{{}}/s": {IN_USE} {LISTEN}',
@@ -210,7 +217,8 @@ FILES: Final = {
 @pytest.mark.parametrize(("line", "message"), FILES.values(), ids=FILES)
 def test_file(place: Path, line: str, message: str) -> None:
     """What is wrong in the configuration file is named with file and line."""
-    (place / "a.conf").write_text(f"wal_directory = wal\n{line}\n")
+    listen = "" if "listen" in line else "listen = 'tcp:0:interface=127.0.0.1'"
+    (place / "a.conf").write_text(f"wal_directory = wal\n{line}\n{listen}\n")
     check_refused(place, ["--config-file", "a.conf"], message.replace("{}", str(place)))
 
 
