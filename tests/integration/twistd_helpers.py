@@ -93,7 +93,9 @@ def command(
 
 class Refusals:
     """
-    One start that cannot work, tried in the foreground and as a daemon at the same time.
+    One start that cannot work, tried in the foreground, then as a daemon.
+
+    Not at the same time: each tries the ports that it is to listen on, and may find the other's.
 
     :ivar foreground: exit status, standard output and standard error.
     :ivar daemon: the same.
@@ -103,34 +105,34 @@ class Refusals:
 
     def __init__(self, place: Path, options: Sequence[str], code: str = "") -> None:
         if not {"-l", "--config-file"}.intersection(options):
-            # Both would try the port that is the default, and could be in each other's way.
+            # Whoever has the port that is the default is none of our business.
             options = ("-l", "tcp:0:interface=127.0.0.1", *options)
-        processes = {
-            name: subprocess.Popen(
-                [*command(place, daemon=name == "daemon", name=name, code=code), "walsender", *options],
+        self.foreground, self.daemon = (
+            self._start(
+                place, [*command(place, daemon=daemon, name=name, code=code), "walsender", *options], name
+            )
+            for name, daemon in (("foreground", False), ("daemon", True))
+        )
+        self.left = [path.name for path in place.glob("*.pid")]
+        self.logs = "".join(path.read_text() for path in place.glob("*.log"))
+
+    @staticmethod
+    def _start(place: Path, arguments: Sequence[str], name: str) -> tuple[int, str, str]:
+        try:
+            done = subprocess.run(
+                arguments,
                 cwd=place,
                 env=clean_environment(source_environment()),
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                capture_output=True,
                 text=True,
                 errors="replace",
+                timeout=_DEADLINE_S,
+                check=False,
             )
-            for name in ("foreground", "daemon")
-        }
-        results = {}
-        try:
-            for name, process in processes.items():
-                output, errors = process.communicate(timeout=_DEADLINE_S)
-                results[name] = (process.returncode, output, errors)
         finally:
-            for name, process in processes.items():
-                process.kill()
-                process.wait()
-                _kill_daemon(place / f"{name}.pid")
-        self.foreground, self.daemon = results["foreground"], results["daemon"]
-        self.left = [path.name for path in place.glob("*.pid")]
-        self.logs = "".join(path.read_text() for path in place.glob("*.log"))
+            _kill_daemon(place / f"{name}.pid")
+        return done.returncode, done.stdout, done.stderr
 
 
 def _kill_daemon(pid_file: Path) -> None:
