@@ -62,7 +62,11 @@ def small_place() -> Iterator[Path]:
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        # What a test has closed, an ordinary user must open again to remove it.
+        for directory, names, _ in os.walk(path):
+            for name in names:
+                Path(directory, name).chmod(0o700)
+        shutil.rmtree(path)
 
 
 def make_wal(directory: Path, segments: float = 1.5, maker: WalMaker | None = None) -> WalMaker:
