@@ -22,16 +22,13 @@ from walsender.errors import ConfigurationError, WalFileError
 from walsender.source.running_server import running_server
 from walsender.state_lock import StateLock
 from walsender.wal import FileOperations, WalDirectory, WalIdentity
+from walsender.wire.dialect import FIRST_VERSION
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IStreamServerEndpoint
     from twisted.python.failure import Failure
 
     from walsender.settings import Settings
-
-
-# The dialects between the first one and this version are not spoken yet.
-FIRST_MODERN_VERSION: Final = 90300
 
 _PROBED: Final = frozenset({"tcp", "tcp6", "unix"})
 
@@ -59,11 +56,10 @@ def check_directory(settings: Settings, files: FileOperations) -> WalIdentity:
     if identity is None:
         reason = next((f": {error.message}" for error in directory.unusable.values()), "")
         raise ConfigurationError(f'WAL directory "{path}" contains no WAL segment{reason} {where}')
-    if identity.format.version < FIRST_MODERN_VERSION and settings.protocol_dialect == "auto":
+    if identity.format.version < FIRST_VERSION and settings.protocol_dialect == "auto":
         raise ConfigurationError(
-            f'WAL directory "{path}" holds WAL of PostgreSQL {identity.format.name}, whose replication '
-            "protocol is not supported; --protocol-dialect=8.5 serves it to clients of the first walsender "
-            f"{where}"
+            f'WAL directory "{path}" holds WAL of PostgreSQL {identity.format.name}, which had no streaming '
+            f"replication; --protocol-dialect=8.5 serves it to clients of the first walsender {where}"
         )
     return identity
 

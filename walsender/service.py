@@ -25,7 +25,6 @@ from twisted.python.threadpool import ThreadPool
 from walsender.auth import IAuthorizer, LocalAuthorizer
 from walsender.errors import ConfigurationError
 from walsender.preflight import (
-    FIRST_MODERN_VERSION,
     check_directory,
     endpoints,
     listen_error,
@@ -40,7 +39,7 @@ from walsender.source import DirectorySource
 from walsender.source.notifier import DirectoryNotifier
 from walsender.state_lock import StateLock
 from walsender.wal import REAL_FILES, WalIdentity
-from walsender.wire.dialect import Dialect, FirstDialect, ModernDialect
+from walsender.wire.dialect import Dialect, FirstDialect, dialect_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -51,13 +50,16 @@ if TYPE_CHECKING:
 # How long SIGTERM waits for standbys to take the end of their streams.
 PROMPT_SHUTDOWN: Final = 2.0  # seconds
 
+# The dialect 8.5 is of the time between 8.4 and 9.0; standbys of 9.3 and later cannot even read its messages.
+_NO_SUCH_STANDBY: Final = 90300
+
 _GROUP_MAY_READ: Final = 0o050
 
 
 def make_dialect(protocol_dialect: str, identity: WalIdentity) -> Dialect:
     """Return the dialect that the setting ``protocol_dialect`` asks for over this WAL."""
     if protocol_dialect == "auto":
-        return ModernDialect(identity.format.version)
+        return dialect_of(identity.format.version, identity.format.byte_order)
     return FirstDialect(identity.format.version, identity.format.byte_order)
 
 
@@ -120,7 +122,7 @@ class WalSenderService(Service):
             authentication_timeout=settings.authentication_timeout,
             sendfile=settings.sendfile,
         )
-        if not dialect.copy_both and dialect.version >= FIRST_MODERN_VERSION:
+        if isinstance(dialect, FirstDialect) and dialect.version >= _NO_SUCH_STANDBY:
             self.log.warn(
                 "serving WAL of PostgreSQL {version} in dialect 8.5, which no standby of that version speaks",
                 version=identity.format.name,

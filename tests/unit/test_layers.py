@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Never the settings object: a client may set a few of them itself, by the same rules.
     "sender": {"auth", "errors", "lsn", "settings.values", "source", "wal", "wire"},
     "state_lock": {"errors"},
-    "preflight": {"errors", "lsn", "settings", "source.running_server", "state_lock", "wal"},
+    "preflight": {"errors", "lsn", "settings", "source.running_server", "state_lock", "wal", "wire"},
     # What the program needs of a reactor is said once, beside the room that needs most of it.
     "signals": {"sender.IServerReactor"},
     "service": {

@@ -65,7 +65,7 @@ class CommandAnswers:
 
     @property
     def _modern(self) -> ModernDialect:
-        assert isinstance(self._dialect, ModernDialect), "the first dialect's grammar has no such command"
+        assert isinstance(self._dialect, ModernDialect), "no grammar before 9.3 has such a command"
         return self._dialect
 
     def _identify_system(self, _: IdentifySystem) -> bytes:

@@ -234,7 +234,8 @@ class WalProducer:
             reply_requested=bool(self._keepalive),
         )
         self._keepalive = None
-        self._consumer.write(keepalive)
+        if keepalive:
+            self._consumer.write(keepalive)
 
     def _level(self) -> None:
         """Nothing is left to send."""

@@ -31,13 +31,12 @@ from walsender.errors import AdminShutdown, InvalidMessage, ProtocolViolation, W
 from walsender.sender.commands import check_not_ahead, check_start
 from walsender.sender.startup import Session, open_session, peer_text
 from walsender.sender.states import (
-    FIRST,
-    MODERN,
     Authenticated,
     IllegalTransition,
     State,
     StreamStarted,
     next_state,
+    transitions_of,
 )
 from walsender.sender.stream import LINGER, Stream
 from walsender.wire import (
@@ -93,7 +92,7 @@ class WalSender(Protocol):
         self.factory: WalSenderFactory = factory
         self.state = State.STARTUP
         self._dialect = factory.dialect
-        self._transitions = MODERN if self._dialect.copy_both else FIRST
+        self._transitions = transitions_of(self._dialect)
         self._buffer = FrontendBuffer()
         self._session: Session | None = None
         self._stream: Stream | None = None
@@ -128,7 +127,7 @@ class WalSender(Protocol):
 
     def readConnectionLost(self) -> None:
         """The client has closed its half: it will say no more, but may still listen."""
-        if self.state is State.COMMAND and not self._dialect.copy_both:
+        if self.state is State.COMMAND and self._dialect.reports_lost_client:
             if pending := self._buffer.pending:
                 cut_off = "unexpected EOF within message length word" if pending < _HEADER_SIZE else ""
                 self.log.info(
@@ -136,7 +135,7 @@ class WalSender(Protocol):
                     client=self.client,
                     message=cut_off or "incomplete message from client",
                 )
-            self._fail(ProtocolViolation("unexpected EOF on standby connection"))
+            self._client_lost()
         elif self.state is not State.CLOSED:
             if self._stream is not None:
                 self._log_end("unexpected EOF on standby connection")
@@ -350,11 +349,11 @@ class WalSender(Protocol):
         factory, source, dialect = self.factory, self.factory.source, self._dialect
         timeline, start, end = check_start(command, source)
         if end.next_timeline is not None and start == end.position:
-            assert isinstance(dialect, ModernDialect), "the first dialect knows the current timeline only"
+            assert isinstance(dialect, ModernDialect), "before 9.3 there is the current timeline only"
             self.transport.write(dialect.stream_result(end.next_timeline, source.geometry.lsn(start)))
             return
         self.transport.write(dialect.start_response())
-        if dialect.copy_both:
+        if not dialect.waits_for_wal:
             check_not_ahead(command, source, end)
         self.advance(StreamStarted)
         self.transport.unregisterProducer()
@@ -404,12 +403,21 @@ class WalSender(Protocol):
 
     def _violated(self, error: SilentViolation) -> None:
         """The stream of bytes makes no sense any more."""
-        if self._session is not None and not self._dialect.copy_both and self._stream is None:
+        if self._session is not None and self._dialect.reports_lost_client and self._stream is None:
             self.log_error(error)
-            self._fail(ProtocolViolation("unexpected EOF on standby connection"))
+            self._client_lost()
             return
         self._log_end(error.message)
         self._close()
+
+    def _client_lost(self) -> None:
+        """The client will send no further command, and has not said good-bye."""
+        message = "unexpected EOF on standby connection"
+        if self._dialect.tells_lost_client:
+            self._fail(ProtocolViolation(message))
+        else:
+            self._log_end(message)
+            self._close()
 
     def _close(self) -> None:
         """Read no more; close when the transport has sent what it has, or after a bound."""

@@ -132,14 +132,13 @@ class Stream:
 
         :raises WalsenderError: it is no message of a standby.
         """
-        assert isinstance(self._dialect, ModernDialect), "the first dialect hears nothing"
         message = self._dialect.decode_standby(data)
         if isinstance(message, StandbyStatusUpdate):
             self._status_received(message)
 
     def copy_done_received(self) -> None:
         """The client ends the stream, or answers our end of it."""
-        assert isinstance(self._dialect, ModernDialect), "the first dialect has no CopyDone"
+        assert isinstance(self._dialect, ModernDialect), "no dialect before 9.3 has CopyDone"
         self.ending = True
         if self._ended is not None:
             self._farewell(self._result(self._ended), self._host.stream_ended)
@@ -202,7 +201,7 @@ class Stream:
     def timeline_ended(self, end: TimelineEnd) -> None:
         """See `IStreamOwner`."""
         if self._draining or not isinstance(self._dialect, ModernDialect):
-            # The first dialect has no words for another timeline: its standby
+            # Before 9.3 there are no words for another timeline: the standby
             # comes back and finds it by IDENTIFY_SYSTEM.
             self._say_goodbye()
             return
@@ -222,19 +221,23 @@ class Stream:
     # Inside
 
     def _result(self, end: TimelineEnd) -> bytes:
-        assert isinstance(self._dialect, ModernDialect), "the first dialect has no results of streams"
+        assert isinstance(self._dialect, ModernDialect), "no dialect before 9.3 has results of streams"
         return self._dialect.stream_result(end.next_timeline, self._geometry.lsn(end.position))
 
     def _status_received(self, status: StandbyStatusUpdate) -> None:
         entry = self._entry
-        entry.write_lsn = status.write_lsn
-        entry.flush_lsn = status.flush_lsn
-        entry.replay_lsn = status.replay_lsn
+        entry.write_lsn = self._reported(status.write_lsn)
+        entry.flush_lsn = self._reported(status.flush_lsn)
+        entry.replay_lsn = self._reported(status.replay_lsn)
         entry.reply_time = from_pg_timestamp(status.sent_at_us)
         if status.reply_requested and self._host.state is not State.ENDING:
             self._producer.send_keepalive(reply_requested=False)
         if self._draining:
             self._check_drained()
+
+    def _reported(self, lsn: LSN) -> LSN:
+        """Return what a standby reports, made comparable: a log file's end is the start of the next."""
+        return LSN(self._geometry.lsn(self._geometry.position(lsn)))
 
     def _check_drained(self) -> None:
         """

@@ -41,6 +41,8 @@ class ModernDialect(Dialect):
     """PostgreSQL 9.3 and later."""
 
     copy_both = True
+    waits_for_wal = False
+    reports_lost_client = False
     reserves_before_authentication = True
     sends_key_data = True
 
@@ -71,12 +73,7 @@ class ModernDialect(Dialect):
         return COPY_MESSAGES if streaming else COMMAND_MESSAGES
 
     def decode_standby(self, data: bytes) -> StandbyMessage:
-        """
-        Return what a standby reports in a CopyData.
-
-        :raises InvalidMessage: it is cut off.
-        :raises UnknownStandbyMessage: it begins with no known tag.
-        """
+        """See `Dialect`."""
         return self._layout.decode_standby(data)
 
     def lsn_text(self, lsn: int) -> bytes:
