@@ -147,6 +147,8 @@ class WalProducer:
                 self._fail(refusal)
             elif self._at_boundary is None:
                 self._at_boundary = lambda: self._owner.stream_failed(refusal)
+        else:
+            self._owner.wal_available(self._end.position)
 
     # The consumer's side
 
@@ -217,6 +219,7 @@ class WalProducer:
                 message_end - position,
             )
             self._message_end = message_end
+            self._caught_up = False
         piece = self._cursor.slice(position, min(self._message_end, position + self._consumer.read_size))
         assert piece is not None, "all files of a message are open before it begins"
         self.sent_position = position + piece.length

@@ -24,11 +24,12 @@ from zope.interface import implementer
 
 from walsender.lsn import LSN
 from walsender.sender.interfaces import IStreamOwner, IWalConsumer
+from walsender.sender.lag import StandbyLag
 from walsender.sender.producer import WalProducer
 from walsender.sender.reply_timeout import ReplyTimeout
 from walsender.sender.slot_table import CATCHUP, STOPPING, STREAMING, WalSenderEntry
 from walsender.sender.states import ShutdownBegun, State, StreamFailed, TimelineEnded
-from walsender.wire import ReadyForQuery, StandbyStatusUpdate, from_pg_timestamp
+from walsender.wire import HotStandbyFeedback, ReadyForQuery, StandbyStatusUpdate, from_pg_timestamp
 from walsender.wire.dialect import Dialect, ModernDialect
 
 if TYPE_CHECKING:
@@ -45,6 +46,13 @@ _DRAIN_ASKS_EVERY: Final = 0.1  # seconds
 
 # How long a peer may take to read our last words.
 LINGER: Final = 10.0  # seconds
+
+_FIRST_TRANSACTION: Final = 3  # below are numbers with a meaning of their own
+
+
+def _full_transaction_id(epoch: int, transaction_id: int) -> int:
+    """Return a transaction id with its epoch in the high half; 0 for none."""
+    return epoch << 32 | transaction_id if transaction_id >= _FIRST_TRANSACTION else 0
 
 
 class IStreamHost(Protocol):
@@ -102,6 +110,7 @@ class Stream:
         self._clock = clock
         self._timeline = timeline
         self._producer = WalProducer(source, dialect, consumer, self, clock, timeline, start)
+        self._lag = StandbyLag()
         self._ended: TimelineEnd | None = None
         self._draining = False
         self._may_ask_at = 0.0
@@ -135,6 +144,8 @@ class Stream:
         message = self._dialect.decode_standby(data)
         if isinstance(message, StandbyStatusUpdate):
             self._status_received(message)
+        else:
+            self._feedback_received(message)
 
     def copy_done_received(self) -> None:
         """The client ends the stream, or answers our end of it."""
@@ -191,12 +202,16 @@ class Stream:
         """See `IStreamOwner`."""
         self._entry.sent_lsn = self._geometry.lsn(position)
 
+    def wal_available(self, position: int) -> None:
+        """See `IStreamOwner`."""
+        self._lag.advanced(position, self._clock.seconds())
+
     def caught_up(self) -> None:
         """See `IStreamOwner`."""
         if self._draining:
             self._check_drained()
         elif self._entry.state == CATCHUP:
-            self._entry.state = STREAMING
+            self._consumer.when_drained(self._output_drained)
 
     def timeline_ended(self, end: TimelineEnd) -> None:
         """See `IStreamOwner`."""
@@ -224,20 +239,44 @@ class Stream:
         assert isinstance(self._dialect, ModernDialect), "no dialect before 9.3 has results of streams"
         return self._dialect.stream_result(end.next_timeline, self._geometry.lsn(end.position))
 
+    def _output_drained(self) -> None:
+        """
+        All that was sent is with the kernel; if nothing has come since, the standby is level.
+
+        It stays `STREAMING` when it falls behind again.
+
+        Source: PostgreSQL, src/backend/replication/walsender.c, WalSndLoop.
+        """
+        if self._entry.state == CATCHUP and self._producer.level:
+            self._entry.state = STREAMING
+
+    def _feedback_received(self, feedback: HotStandbyFeedback) -> None:
+        """
+        Keep what transactions the standby still needs.
+
+        PostgreSQL ignores what is ahead of its own transaction counter, or so far behind
+        that it has wrapped around.  There is no such counter here, so all is believed but
+        for numbers that no transaction has.
+
+        Source: PostgreSQL, src/backend/replication/walsender.c, ProcessStandbyHSFeedbackMessage.
+        """
+        self._entry.xmin = _full_transaction_id(feedback.epoch, feedback.xmin)
+        self._entry.catalog_xmin = _full_transaction_id(feedback.catalog_epoch, feedback.catalog_xmin)
+
     def _status_received(self, status: StandbyStatusUpdate) -> None:
-        entry = self._entry
-        entry.write_lsn = self._reported(status.write_lsn)
-        entry.flush_lsn = self._reported(status.flush_lsn)
-        entry.replay_lsn = self._reported(status.replay_lsn)
+        entry, geometry, lag = self._entry, self._geometry, self._lag
+        write = geometry.position(status.write_lsn)
+        flush = geometry.position(status.flush_lsn)
+        replay = geometry.position(status.replay_lsn)
+        # Made comparable on the way: the end of a log file is the start of the next.
+        entry.write_lsn, entry.flush_lsn, entry.replay_lsn = map(geometry.lsn, (write, flush, replay))
+        lag.replied(write, flush, replay, geometry.position(entry.sent_lsn), self._clock.seconds())
+        entry.write_lag, entry.flush_lag, entry.replay_lag = lag.write, lag.flush, lag.replay
         entry.reply_time = from_pg_timestamp(status.sent_at_us)
         if status.reply_requested and self._host.state is not State.ENDING:
             self._producer.send_keepalive(reply_requested=False)
         if self._draining:
             self._check_drained()
-
-    def _reported(self, lsn: LSN) -> LSN:
-        """Return what a standby reports, made comparable: a log file's end is the start of the next."""
-        return LSN(self._geometry.lsn(self._geometry.position(lsn)))
 
     def _check_drained(self) -> None:
         """
