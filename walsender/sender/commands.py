@@ -23,6 +23,7 @@ from walsender.wire.dialect import Dialect, ModernDialect
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from walsender.lsn import LSN
     from walsender.sender.parameters import SessionParameters
     from walsender.source import IWalSource, TimelineEnd
 
@@ -114,23 +115,37 @@ def check_start(command: StartReplication, source: IWalSource) -> tuple[int, int
     end = source.end_of(timeline)
     geometry = source.geometry
     if end.next_timeline is not None and geometry.position(command.start) > end.position:
-        raise StartPositionRefused(
-            f"requested starting point {command.start} on timeline {timeline} "
-            "is not in this server's history",
-            detail=f"This server's history forked from timeline {timeline} at {geometry.lsn(end.position)}.",
-        )
+        raise not_in_history(command.start, timeline, geometry.lsn(end.position))
     return timeline, geometry.position(command.start), end
 
 
-def check_not_ahead(command: StartReplication, source: IWalSource, end: TimelineEnd) -> None:
+def check_not_ahead(command: StartReplication, source: IWalSource, end: TimelineEnd) -> bool:
     """
-    Check that the start is not ahead of what may be sent; asked after the stream has been announced.
+    Check that the start is not far ahead of what may be sent; asked after the stream has been announced.
 
-    :raises walsender.errors.StartPositionRefused: it is.
+    PostgreSQL refuses whatever is ahead.  A standby that has read further from an archive than its upstream
+    has received would then be turned away again and again, so by up to one segment it may be.
+
+    :returns: whether it is ahead at all, and the stream must be held.
+    :raises walsender.errors.StartPositionRefused: it is by more than a segment.
     """
     geometry = source.geometry
-    if end.next_timeline is None and geometry.position(command.start) > end.position:
-        raise StartPositionRefused(
-            f"requested starting point {command.start} is ahead of the WAL flush position "
-            f"of this server {geometry.lsn(end.position)}"
-        )
+    ahead = geometry.position(command.start) - end.position if end.next_timeline is None else 0
+    if ahead > geometry.segment_size:
+        raise ahead_of_flush(command.start, geometry.lsn(end.position))
+    return ahead > 0
+
+
+def ahead_of_flush(start: LSN, flush_lsn: LSN) -> StartPositionRefused:
+    """Return the error for a start behind what may be sent."""
+    return StartPositionRefused(
+        f"requested starting point {start} is ahead of the WAL flush position of this server {flush_lsn}"
+    )
+
+
+def not_in_history(start: LSN, timeline: int, switchpoint: LSN) -> StartPositionRefused:
+    """Return the error for a start behind the point where *timeline* was left."""
+    return StartPositionRefused(
+        f"requested starting point {start} on timeline {timeline} is not in this server's history",
+        detail=f"This server's history forked from timeline {timeline} at {switchpoint}.",
+    )

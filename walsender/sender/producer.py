@@ -127,6 +127,11 @@ class WalProducer:
         """Whether nothing is left to send."""
         return self.sent_position >= self._end.position
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the next WAL to send is not even the next that the source will have."""
+        return self.sent_position > self._end.position
+
     # The source's side
 
     def wal_grew(self) -> None:

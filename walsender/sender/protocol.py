@@ -353,8 +353,7 @@ class WalSender(Protocol):
             self.transport.write(dialect.stream_result(end.next_timeline, source.geometry.lsn(start)))
             return
         self.transport.write(dialect.start_response())
-        if not dialect.waits_for_wal:
-            check_not_ahead(command, source, end)
+        held = not dialect.waits_for_wal and check_not_ahead(command, source, end)
         self.advance(StreamStarted)
         self.transport.unregisterProducer()
         if self._transport_full:  # by the last answer; from now on only the stream's output waits
@@ -370,6 +369,7 @@ class WalSender(Protocol):
             timeline,
             start,
             session.parameters.wal_sender_timeout,
+            held=held,
         )
         self.log.info(
             "{client} started streaming WAL at {lsn} on timeline {timeline}",

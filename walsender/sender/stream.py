@@ -7,6 +7,7 @@ boundary unless the connection is aborted:
 * the client sends CopyDone: ours is the answer, then the results;
 * a historic timeline is sent: CopyDone, the client's CopyDone, then the results;
 * WAL cannot be read: an ErrorResponse; the session goes on unless the dialect forbids it;
+* a start that was held, because it is ahead of the source's end, is not reached in time: likewise;
 * the server stops: ``COPY 0`` and the connection is closed;
 * the client breaks the protocol: a FATAL ErrorResponse and the connection is closed;
 * the client is silent for too long, or a file becomes shorter inside a message: abort.
@@ -23,6 +24,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from walsender.lsn import LSN
+from walsender.sender.commands import ahead_of_flush, not_in_history
 from walsender.sender.interfaces import IStreamOwner, IWalConsumer
 from walsender.sender.lag import StandbyLag
 from walsender.sender.producer import WalProducer
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
 # While a drain waits for a standby to confirm, it is asked again at most this
 # often: PostgreSQL asks after every reply and spins with a standby that cannot confirm.
 _DRAIN_ASKS_EVERY: Final = 0.1  # seconds
+
+# How long a start is held where wal_sender_timeout sets no limit.
+_UNLIMITED_HOLD: Final = 60.0  # seconds
 
 # How long a peer may take to read our last words.
 LINGER: Final = 10.0  # seconds
@@ -84,6 +89,7 @@ class Stream:
     One stream to one client.
 
     :param timeout: ``wal_sender_timeout`` in seconds.
+    :param held: the start is ahead of what may be sent, and is given some time to be reached.
     :ivar ending: the end is on its way; what the client sends now is for after it.
     """
 
@@ -100,6 +106,8 @@ class Stream:
         timeline: int,
         start: int,
         timeout: float,
+        *,
+        held: bool = False,
     ) -> None:
         self._host = host
         self._geometry = source.geometry
@@ -111,6 +119,10 @@ class Stream:
         self._timeline = timeline
         self._producer = WalProducer(source, dialect, consumer, self, clock, timeline, start)
         self._lag = StandbyLag()
+        self._start = start
+        self._hold: IDelayedCall | None = None
+        if held:
+            self._hold = clock.callLater(timeout or _UNLIMITED_HOLD, self._hold_expired)
         self._ended: TimelineEnd | None = None
         self._draining = False
         self._may_ask_at = 0.0
@@ -182,8 +194,8 @@ class Stream:
 
     def drain(self) -> None:
         """Send all there is now, wait until the standby confirms it, then end."""
-        if self._ended is not None:
-            self.shut_down()
+        if self._ended is not None or self._producer.is_ahead:
+            self.shut_down()  # there is nothing that the standby could confirm
         elif not self.ending and not self._draining:
             self._begin_shutdown()
             self._draining = True
@@ -205,16 +217,24 @@ class Stream:
     def wal_available(self, position: int) -> None:
         """See `IStreamOwner`."""
         self._lag.advanced(position, self._clock.seconds())
+        if self._hold is not None and position >= self._start:
+            self._release()
 
     def caught_up(self) -> None:
         """See `IStreamOwner`."""
         if self._draining:
             self._check_drained()
         elif self._entry.state == CATCHUP:
+            # In a stream that is held too: not much later the consumer could not tell any more.
             self._consumer.when_drained(self._output_drained)
 
     def timeline_ended(self, end: TimelineEnd) -> None:
         """See `IStreamOwner`."""
+        if self._hold is not None:
+            # The standby has WAL of a branch that was left before it; no end of ours could tell it so.
+            start, switchpoint = self._geometry.lsn(self._start), self._geometry.lsn(end.position)
+            self.stream_failed(not_in_history(start, self._timeline, switchpoint))
+            return
         if self._draining or not isinstance(self._dialect, ModernDialect):
             # Before 9.3 there are no words for another timeline: the standby
             # comes back and finds it by IDENTIFY_SYSTEM.
@@ -247,8 +267,28 @@ class Stream:
 
         Source: PostgreSQL, src/backend/replication/walsender.c, WalSndLoop.
         """
-        if self._entry.state == CATCHUP and self._producer.level:
+        if self._entry.state == CATCHUP and self._hold is None and self._producer.level:
             self._entry.state = STREAMING
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the start is still waited for: what the standby reports then is not about WAL of ours."""
+        return self._hold is not None
+
+    def _release(self) -> None:
+        """What was waited for is there."""
+        self._stop_holding()
+        self._output_drained()  # but for a keepalive; what is sent from now on is waited for as ever
+
+    def _stop_holding(self) -> None:
+        hold, self._hold = self._hold, None
+        if hold is not None and hold.active():
+            hold.cancel()
+
+    def _hold_expired(self) -> None:
+        self._stop_holding()
+        lsn = self._geometry.lsn
+        self.refuse(ahead_of_flush(lsn(self._start), lsn(self._source.flush_position)))
 
     def _feedback_received(self, feedback: HotStandbyFeedback) -> None:
         """
@@ -340,6 +380,7 @@ class Stream:
         if self._over:
             return
         self._over = True
+        self._stop_holding()
         self._producer.stopProducing()
         self._consumer.write(last_words)
         self._consumer.finish().addCallback(self._handed_back, then)
@@ -364,6 +405,7 @@ class Stream:
 
     def _stop_timers(self) -> None:
         self._timeout.stop()
+        self._stop_holding()
         for timer in (self._linger, self._asking_later):
             if timer is not None and timer.active():
                 timer.cancel()
