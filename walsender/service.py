@@ -27,9 +27,11 @@ from walsender.preflight import (
     check_directory,
     endpoints,
     listen_error,
-    state_directory_asked_for,
     state_directory_error,
+    state_directory_needed,
+    state_directory_unusable,
 )
+from walsender.replication_slots import REAL_SLOT_FILES, ReplicationSlots, SlotStorage
 from walsender.sender import IServerReactor, WalSenderFactory
 from walsender.sender.parameters import duration_text
 from walsender.settings import SETTINGS, Settings
@@ -94,11 +96,13 @@ class WalSenderService(Service):
         path = settings.wal_directory
         identity = check_directory(settings, REAL_FILES)
         group_may_read = Path(path).stat().st_mode & _GROUP_MAY_READ == _GROUP_MAY_READ
+
+        def run_in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[Any]:
+            return deferToThreadPool(reactor, reactor.getThreadPool(), function, *args, **kwargs)
+
         self.source = DirectorySource(
             reactor,
-            lambda function, *args, **kwargs: deferToThreadPool(
-                reactor, reactor.getThreadPool(), function, *args, **kwargs
-            ),
+            run_in_thread,
             REAL_FILES,
             path,
             delay=settings.wal_sender_delay,
@@ -106,6 +110,8 @@ class WalSenderService(Service):
             directory_mode=0o750 if group_may_read else 0o700,
             notifier=DirectoryNotifier(reactor, path) if settings.inotify else None,
         )
+        storage = SlotStorage(REAL_SLOT_FILES, settings.state_directory, self._hold_state_directory)
+        self.slots = ReplicationSlots(storage, settings.max_replication_slots, reactor, run_in_thread)
         dialect = make_dialect(settings.protocol_dialect, identity)
         self.factory = WalSenderFactory(
             reactor,
@@ -116,6 +122,7 @@ class WalSenderService(Service):
             wal_sender_timeout=settings.wal_sender_timeout,
             authentication_timeout=settings.authentication_timeout,
             sendfile=settings.sendfile,
+            slots=self.slots,
         )
         if not dialect.copy_both and dialect.version >= FIRST_MODERN_VERSION:
             self.log.warn(
@@ -170,9 +177,10 @@ class WalSenderService(Service):
         try:
             if os.geteuid() != self._checked_as:
                 check_directory(self.settings, REAL_FILES)
-            if state_directory_asked_for(self.settings):
-                self._state_lock = self._lock_state_directory()
+            if state_directory_needed(self.settings):
+                self._load_slots()
         except ConfigurationError as error:
+            self._release_state_directory()
             self.log.critical("{error}", error=error.message)
             self._refuse(error)
         if self._signals is not None:
@@ -189,10 +197,9 @@ class WalSenderService(Service):
         yield self.factory.shut_down()
         if timer.active():
             timer.cancel()
+        yield self.slots.stop()
         yield self.source.stop()
-        if self._state_lock is not None:
-            self._state_lock.release()
-            self._state_lock = None
+        self._release_state_directory()
         if self._signals is not None:
             self._signals.service_stopped()
 
@@ -273,11 +280,32 @@ class WalSenderService(Service):
         self.log.warn("clients have not read to the end of their streams within {s} s", s=PROMPT_SHUTDOWN)
         self.factory.abort()
 
-    def _lock_state_directory(self) -> StateLock:
+    def _hold_state_directory(self) -> None:
+        """
+        Lock the state directory, once.
+
+        At the start, or in a thread before the first permanent slot; the slots never do both at once.
+        """
+        if self._state_lock is None:
+            self._state_lock = StateLock.acquire(self.settings.state_directory)
+
+    def _release_state_directory(self) -> None:
+        if self._state_lock is not None:
+            self._state_lock.release()
+            self._state_lock = None
+
+    def _load_slots(self) -> None:
+        """Read the permanent slots; nobody is served yet, so that some small files may be waited for."""
         try:
-            return StateLock.acquire(self.settings.state_directory)
+            self.slots.load()
         except ConfigurationError as error:
             raise state_directory_error(self.settings, error) from error
+        except OSError as error:
+            raise state_directory_unusable(self.settings, error) from error
+        for slot in self.slots:
+            self.log.info(
+                'replication slot "{name}" found, restart_lsn {lsn}', name=slot.name, lsn=slot.restart_lsn
+            )
 
     def _refuse(self, error: ConfigurationError) -> NoReturn:
         """Start no further: what was checked before no longer holds."""
