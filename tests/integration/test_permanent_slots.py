@@ -19,7 +19,7 @@ from twistd_helpers import make_wal, small_place
 from walsender.lsn import LSN
 from walsender.testing.archives import SEGMENT_SIZE, reference_server
 from walsender.testing.postgres import PgReceiveWal
-from walsender.testing.processes import WalsenderProcess, wait_until
+from walsender.testing.processes import ProgramError, WalsenderProcess, wait_until
 from walsender.testing.raw_client import RawClient
 
 if TYPE_CHECKING:
@@ -180,6 +180,54 @@ def test_asPostgresql(archive: Archive, serve: Serve, space: Path) -> None:
         expected = converse(real)
     for (_, text), answer, wanted in zip(CONVERSATION, answers, expected, strict=True):
         assert answer == wanted, text
+
+
+def test_oneWriter() -> None:
+    """With a slot in the default state directory a second process is refused; stopping saves."""
+    with small_place() as place:
+        make_wal(place / "wal")
+        with WalsenderProcess(place / "wal", log_file=place / "first.log") as first:
+            assert not (place / "wal" / "walsender_state").exists()
+            with (
+                WalsenderProcess(place / "wal", log_file=place / "second.log") as second,
+                connect(first) as client,
+                connect(second) as other,
+            ):
+                assert ask(client, "CREATE_REPLICATION_SLOT s PHYSICAL")[0] == "s"
+                refused, _ = other.query("CREATE_REPLICATION_SLOT t PHYSICAL")
+                assert refused.fields()["C"] == "55000"
+                assert ask(other, "CREATE_REPLICATION_SLOT t TEMPORARY PHYSICAL")[0] == "t"
+                second.stop()
+                assert f"is in use by process {first.pid}" in second.log_text()
+            with pytest.raises(ProgramError, match=f"is in use by process {first.pid}"):
+                WalsenderProcess(place / "wal", log_file=place / "third.log")
+            with connect(first) as client:
+                _, _, end, _ = ask(client, "IDENTIFY_SYSTEM")
+                client.send(b"Q", f"START_REPLICATION SLOT s {end}\0".encode())
+                client.until(b"W")
+                client.send(b"d", status(77))
+                client.send(b"c")
+                client.until(b"Z")
+            first.signal(signal.SIGTERM)
+            assert first.wait() == 0
+        with (
+            WalsenderProcess(place / "wal", log_file=place / "fourth.log") as again,
+            connect(again) as client,
+        ):
+            assert ask(client, "READ_REPLICATION_SLOT s") == ["physical", "0/4D", "1"]
+
+
+def test_noStateDirectory() -> None:
+    """Where it cannot be made, a permanent slot gets a clear error, a temporary one works."""
+    with small_place() as place:
+        make_wal(place / "wal")
+        (place / "wal" / "walsender_state").write_text("in the way")
+        with WalsenderProcess(place / "wal", log_file=place / "log") as server, connect(server) as client:
+            answer = client.query("CREATE_REPLICATION_SLOT s PHYSICAL")
+            assert answer[0].fields()["C"] == "55000"
+            assert str(place) not in str(answer[0].fields())
+            assert ask(client, "CREATE_REPLICATION_SLOT s TEMPORARY PHYSICAL")[0] == "s"
+            assert "could not use state directory" in server.log_text()
 
 
 class Killed(Exception):

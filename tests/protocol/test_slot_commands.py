@@ -185,6 +185,17 @@ class CommandTests(SlotTestCase):
         self.assertEqual(4001, kinds(client.receive()).count(b"Z"))
         self.assertTrue(client.transport.reading)
 
+    def test_readingGoesOn(self) -> None:
+        """Also if nothing that came meanwhile has an answer whose way out would resume it."""
+        client = self.server.started()
+        self.server.reactor.pool.holding = True
+        client.send(query("CREATE_REPLICATION_SLOT s PHYSICAL"))
+        client.send(message(b"H", b"") * 20_000)  # Flush
+        self.assertFalse(client.transport.reading)
+        self.server.reactor.pool.holding = False
+        self.server.reactor.pool.run()
+        self.assertTrue(client.transport.reading)
+
     def test_whoAskedIsGone(self) -> None:
         """The slot is made all the same, and nobody owns it."""
         client = self.server.started()

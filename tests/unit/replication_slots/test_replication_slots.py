@@ -348,6 +348,8 @@ class LetGoTests(SlotsTestCase):
         self.holding = True
         created = self.slots.create("a", HERE)
         self.slots.let_go(HERE)
+        active = 'replication slot "a" is active for PID 11'
+        self.assertRefused("55006", active, self.slots.acquire, "a", THERE)
         self.finish()
         self.successResultOf(created)
         self.slots.acquire("a", THERE)

@@ -107,6 +107,15 @@ class CrashTests(SynchronousTestCase):
         )  # a second process, no crash between
         self.assertEqual({"a": A}, restart(disk))
 
+    def test_whatSomebodyCopiedInIsSynced(self) -> None:
+        """A file that was restored from elsewhere, by a program that does not sync, is durable too."""
+        for seed in range(20):
+            disk = SimulatedDisk(seed)
+            SlotStorage(disk, STATE).open()
+            disk.write(f"{STATE}/replication_slots/a.slot", encode_state(A))
+            SlotStorage(disk, STATE).open()
+            self.assertEqual({"a": A}, restart(disk))
+
 
 class StorageTests(SynchronousTestCase):
     def setUp(self) -> None:
