@@ -137,6 +137,10 @@ class TooManyConnections(WalsenderError, sqlstate="53300", severity="FATAL"):
     """Every walsender place is taken."""
 
 
+class OutOfResources(WalsenderError, sqlstate="53000"):
+    """The system has no more of something: descriptors, memory."""
+
+
 class AdminShutdown(WalsenderError, sqlstate="57P01", severity="FATAL"):
     """The server is being stopped."""
 

@@ -20,6 +20,7 @@ from twisted.internet.protocol import Factory
 
 from walsender.errors import ConfigurationError, WalFileError
 from walsender.replication_slots import REAL_SLOT_FILES, SlotStorage
+from walsender.source.running_server import running_server
 from walsender.state_lock import StateLock
 from walsender.wal import FileOperations, WalDirectory, WalIdentity
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from walsender.settings import Settings
+
 
 # The dialects between the first one and this version are not spoken yet.
 FIRST_MODERN_VERSION: Final = 90300
@@ -68,44 +70,13 @@ def check_directory(settings: Settings, files: FileOperations) -> WalIdentity:
 
 
 def _refuse_running_server(path: str, where: str) -> None:
-    """
-    A running server recycles its files while we read them.
-
-    Where pg_wal is a symbolic link, the server's data directory is the link's parent.
-    """
-    for parent in dict.fromkeys((Path(path).parent, Path(path).resolve().parent)):
-        process_id = _running_postmaster(parent / "postmaster.pid")
-        if process_id is not None:
-            raise ConfigurationError(
-                f'WAL directory "{path}" belongs to a running PostgreSQL server (process {process_id} by '
-                f'"{parent / "postmaster.pid"}"), which recycles its files; archive its WAL with '
-                f"pg_receivewal and serve that directory {where}"
-            )
-
-
-def _running_postmaster(pid_file: Path) -> int | None:
-    """
-    Return the process that holds the data directory, if it lives.
-
-    Source: PostgreSQL, src/backend/utils/init/miscinit.c, CreateLockFile: the number is negative for a
-    backend that runs alone, and one's own or one's parent's number is left over from before a
-    restart of the machine, which gives out the same small numbers again.
-    """
-    try:
-        process_id = abs(int(pid_file.read_text(encoding="ascii").split()[0]))
-    except (OSError, ValueError, IndexError):
-        return None
-    return process_id if process_id not in {0, os.getpid(), os.getppid()} and _lives(process_id) else None
-
-
-def _lives(process_id: int) -> bool:
-    try:
-        os.kill(process_id, 0)
-    except PermissionError:
-        return True  # it is somebody else's, so it is there
-    except (OSError, OverflowError):
-        return False
-    return True
+    server = running_server(path)
+    if server is not None:
+        raise ConfigurationError(
+            f'WAL directory "{path}" belongs to a running PostgreSQL server (process {server.process_id} by '
+            f'"{server.pid_file}"), which recycles its files; archive its WAL with '
+            f"pg_receivewal and serve that directory {where}"
+        )
 
 
 class _ListeningProbe:
@@ -147,6 +118,8 @@ class _ListeningProbe:
 
     def _check_path(self, address: str, *, leftover_is_removed: bool) -> None:
         """Find out without making a file: nobody would remove it if we were killed now."""
+        if not Path(address).is_absolute():
+            raise OSError("its path is relative, and twistd changes its directory before it is used")
         used = OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
         if address in self._paths:
             raise used

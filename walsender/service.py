@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import resource
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -19,6 +20,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
 
 from walsender.auth import IAuthorizer, LocalAuthorizer
 from walsender.errors import ConfigurationError
@@ -96,15 +98,15 @@ class WalSenderService(Service):
         path = settings.wal_directory
         identity = check_directory(settings, REAL_FILES)
         group_may_read = Path(path).stat().st_mode & _GROUP_MAY_READ == _GROUP_MAY_READ
-
-        def run_in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[Any]:
-            return deferToThreadPool(reactor, reactor.getThreadPool(), function, *args, **kwargs)
-
+        # A thread for looks alone: those who read from a slow disk must not keep growth from being seen.
+        self._look_pool = ThreadPool(0, 1)
+        run_in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
         self.source = DirectorySource(
             reactor,
             run_in_thread,
             REAL_FILES,
             path,
+            run_look=self._run_look,
             delay=settings.wal_sender_delay,
             sync=settings.fsync,
             directory_mode=0o750 if group_may_read else 0o700,
@@ -132,7 +134,6 @@ class WalSenderService(Service):
         self._endpoints = endpoints(settings, reactor)
         self._ports: list[IListeningPort] = []
         self._listening = False
-        self._checked_as = os.geteuid()
         self._state_lock: StateLock | None = None
         self._signals: SignalHandlers | None = None
         if handle_signals:
@@ -170,13 +171,14 @@ class WalSenderService(Service):
             possible for a privileged user is not for this one, and there is no *give_up*.
         """
         Service.startService(self)
-        _raise_open_file_limit()
+        if self._signals is not None:  # a program of its own: the limit is the process's
+            _raise_open_file_limit()
         self.factory.stopping = False
         if not self._listening:
             self.privilegedStartService()  # started by hand
         try:
-            if os.geteuid() != self._checked_as:
-                check_directory(self.settings, REAL_FILES)
+            # Again: twistd may have changed user or root directory since.
+            check_directory(self.settings, REAL_FILES)
             if state_directory_needed(self.settings):
                 self._load_slots()
         except ConfigurationError as error:
@@ -185,6 +187,8 @@ class WalSenderService(Service):
             self._refuse(error)
         if self._signals is not None:
             self._reactor.callWhenRunning(self._signals.install)
+        self._look_pool = ThreadPool(0, 1, "walsender-look")  # one that was stopped cannot be started
+        self._look_pool.start()
         self.source.start().addCallback(self._started)
 
     @inlineCallbacks
@@ -197,9 +201,17 @@ class WalSenderService(Service):
         yield self.factory.shut_down()
         if timer.active():
             timer.cancel()
-        yield self.slots.stop()
-        yield self.source.stop()
-        self._release_state_directory()
+        # A disk that hangs (a network file system) must not hold up the end.  The lock goes
+        # with the process then: somebody may be writing still.
+        saved = self.slots.stop()
+        saved.addTimeout(PROMPT_SHUTDOWN, self._reactor, onTimeoutCancel=lambda *_: False)
+        if (yield saved) is not False:
+            self._release_state_directory()
+        # A look at a directory that hangs must not either.
+        stopped = self.source.stop()
+        stopped.addTimeout(PROMPT_SHUTDOWN, self._reactor, onTimeoutCancel=lambda *_: False)
+        if (yield stopped) is not False:
+            self._look_pool.stop()
         if self._signals is not None:
             self._signals.service_stopped()
 
@@ -269,12 +281,14 @@ class WalSenderService(Service):
         sources = {**self.settings.sources, **{name: settings.sources[name] for name in taken}}
         settings = self.settings = replace(self.settings, sources=sources, **taken)
         self.source.delay = settings.wal_sender_delay
-        self.source.sync = settings.fsync
         self.factory.wal_sender_timeout = settings.wal_sender_timeout
         self.factory.authentication_timeout = settings.authentication_timeout
         self.factory.sendfile = settings.sendfile
 
     # Inside
+
+    def _run_look(self, function: Callable[..., object], *args: object, **kwargs: object) -> Deferred[object]:
+        return deferToThreadPool(self._reactor, self._look_pool, function, *args, **kwargs)
 
     def _out_of_patience(self) -> None:
         self.log.warn("clients have not read to the end of their streams within {s} s", s=PROMPT_SHUTDOWN)

@@ -14,7 +14,10 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from twisted.internet.error import ReactorNotRunning
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +91,8 @@ class SignalHandlers:
             return
         self._terminating = True
         self._reactor.addSystemEventTrigger("after", "shutdown", self.restore)
-        self._reactor.stop()
+        with suppress(ReactorNotRunning):  # somebody else has stopped it already
+            self._reactor.stop()
 
     def _drain(self) -> None:
         if self._draining or self._terminating:

@@ -159,10 +159,9 @@ async def test_portInUse(place: Path, reactor: IServerReactor) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_lessPrivileged(place: Path, reactor: IServerReactor) -> None:
-    """What a privileged user could read is looked at again by the user who starts; nothing stays open."""
+async def test_directoryGone(place: Path, reactor: IServerReactor) -> None:
+    """What a privileged user could read is looked at again by whoever starts; nothing stays open."""
     service = WalSenderService(reactor, settings(place))
-    service._checked_as += 1
     (place / "wal").rename(place / "elsewhere")
     service.privilegedStartService()
     (port,) = (one.getHost().port for one in service._ports)

@@ -121,6 +121,13 @@ COMMAND_LINES: Final = {
         ["-D", "wal", "-l", "tcp:0:interface=192.0.2.77"],
         f'could not listen on "tcp:0:interface=192.0.2.77": Cannot assign requested address {LISTEN}',
     ),
+    "relative path of a socket": (
+        ["-D", "wal", "-l", "unix:s"],
+        (
+            'could not listen on "unix:s": its path is relative, and twistd changes its directory before it'
+            f" is used {LISTEN}"
+        ),
+    ),
     "no directory for the socket": (
         ["-D", "wal", "-l", "unix:{}/nowhere/s"],
         (
@@ -203,7 +210,8 @@ FILES: Final = {
 @pytest.mark.parametrize(("line", "message"), FILES.values(), ids=FILES)
 def test_file(place: Path, line: str, message: str) -> None:
     """What is wrong in the configuration file is named with file and line."""
-    (place / "a.conf").write_text(f"wal_directory = wal\n{line}\n")
+    listen = "" if "listen" in line else "listen = 'tcp:0:interface=127.0.0.1'"
+    (place / "a.conf").write_text(f"wal_directory = wal\n{line}\n{listen}\n")
     check_refused(place, ["--config-file", "a.conf"], message.replace("{}", str(place)))
 
 

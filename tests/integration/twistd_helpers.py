@@ -102,6 +102,9 @@ class Refusals:
     """
 
     def __init__(self, place: Path, options: Sequence[str], code: str = "") -> None:
+        if not {"-l", "--config-file"}.intersection(options):
+            # Both would try the port that is the default, and could be in each other's way.
+            options = ("-l", "tcp:0:interface=127.0.0.1", *options)
         processes = {
             name: subprocess.Popen(
                 [*command(place, daemon=name == "daemon", name=name, code=code), "walsender", *options],

@@ -34,6 +34,14 @@ class BackpressureTests(FlowTestCase):
         self.assertGreater(client.transport.buffered, MARK)
         self.assertLessEqual(client.transport.buffered, MARK + READ + 100)
 
+    def test_manyShortStreams(self) -> None:
+        """Streams that are started and ended without reading do not fill the transport one by one."""
+        client = self.server().started()
+        for _ in range(50):
+            client.send(query("START_REPLICATION 0/100000") + COPY_DONE)
+        self.assertLessEqual(client.transport.buffered, MARK + READ + 100)
+        self.assertEqual(50, kinds(client.receive()).count(b"W"))
+
     def test_gigabyteOutstanding(self) -> None:
         """However much there is, what waits stays the same, in both dialects."""
         for dialect in (ModernDialect(180000), FirstDialect(90000, "little")):

@@ -116,6 +116,15 @@ class ResultTests(CommandTestCase):
             expected = result([(name, *TEXT)], [value], "SHOW", -1)
             self.assertEqual(expected + READY, self.client().ask(f"SHOW {asked}"), asked)
 
+    def test_showAnyBytes(self) -> None:
+        """A value of bytes that are no text comes back byte for byte."""
+        client = self.server().connect()
+        pairs = b"user\0postgres\0replication\0true\0search_path\0\xff\xfe\0\0"
+        client.send(struct.pack(">II", len(pairs) + 8, 0x00030000) + pairs)
+        client.receive()
+        expected = result([("search_path", *TEXT)], [b"\xff\xfe"], "SHOW", -1)
+        self.assertEqual(expected + READY, client.ask("SHOW search_path"))
+
     def test_showAll(self) -> None:
         """All parameters come in rows of three columns."""
         messages = parse(self.client().ask("SHOW ALL"))

@@ -137,6 +137,26 @@ class TimeoutTests(ReplyTestCase):
         self.assertEqual(0, len(server.factory.slot_table))
         self.assertEqual([], server.reactor.getDelayedCalls())
 
+    def test_ourOwnStall(self) -> None:
+        """Time in which we stood still ourselves does not end a connection: the standby is asked first."""
+        server, client = self.level(timeout=60)
+        server.reactor.advance(1000)
+        self.assertEqual([(END, 1)], keepalives(client.receive()))
+        client.send(status(END, END))
+        server.reactor.advance(29)
+        self.assertFalse(client.is_closed)
+
+    def test_heldInputIsNoSignOfLife(self) -> None:
+        """A client that ends its stream and reads nothing cannot stay by dribbling bytes."""
+        server = Server(self.scripted_source(END), ModernDialect(180000))
+        client = server.streaming(0x100000)
+        client.send(COPY_DONE)
+        for _ in range(20):
+            server.reactor.advance(5)
+            client.send(b"Q")
+        client.receive()
+        self.assertTrue(client.is_closed)
+
     def test_anythingResets(self) -> None:
         """Any input counts, not only a reply."""
         server, client = self.level(timeout=60)
@@ -161,7 +181,7 @@ class TimeoutTests(ReplyTestCase):
     def test_sentWalDoesNotReset(self) -> None:
         """Time is measured from what is received, not from what is sent."""
         server, client = self.level(timeout=60)
-        for step in range(1, 6):
+        for step in range(1, 7):
             server.reactor.advance(12)
             server.source.grow(END + 8 * step)
             client.transport.drain()

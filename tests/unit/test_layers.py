@@ -32,7 +32,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Never the settings object: a client may set a few of them itself, by the same rules.
     "sender": {"auth", "errors", "lsn", "replication_slots", "settings.values", "source", "wal", "wire"},
     "state_lock": {"errors"},
-    "preflight": {"errors", "lsn", "replication_slots", "settings", "state_lock", "wal"},
+    "preflight": {
+        "errors",
+        "lsn",
+        "replication_slots",
+        "settings",
+        "source.running_server",
+        "state_lock",
+        "wal",
+    },
     # What the program needs of a reactor is said once, beside the room that needs most of it.
     "signals": {"sender.IServerReactor"},
     "service": {

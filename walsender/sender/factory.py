@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Factory
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from walsender.sender.interfaces import IClientTransport, IServerReactor, IWalConsumer
     from walsender.source import IWalSource
     from walsender.wire.dialect import Dialect
+
+
+_MORE_CONNECTIONS: Final = 32
 
 
 class WalSenderFactory(Factory):
@@ -68,8 +71,16 @@ class WalSenderFactory(Factory):
         self._connections: set[WalSender] = set()
         self._when_empty: list[Deferred[None]] = []
 
-    def buildProtocol(self, addr: IAddress | None) -> WalSender:  # type: ignore[override]
-        """See `twisted.internet.interfaces.IProtocolFactory`."""
+    def buildProtocol(self, addr: IAddress | None) -> WalSender | None:  # type: ignore[override]
+        """
+        See `twisted.internet.interfaces.IProtocolFactory`.
+
+        Clients that are not let in yet hold descriptors too: there may be about as many of them.
+
+        Source: PostgreSQL, src/backend/postmaster/postmaster.c, canAcceptConnections.
+        """
+        if len(self._connections) >= 2 * self.slot_table.limit + _MORE_CONNECTIONS:
+            return None
         return WalSender(self)
 
     def consumer(self, transport: IClientTransport) -> IWalConsumer:

@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from walsender.errors import StartPositionRefused, WalsenderError
+from walsender.errors import OutOfResources, StartPositionRefused, WalsenderError
 from walsender.source import (
     Cursor,
     IWalSource,
@@ -177,6 +177,10 @@ class WalProducer:
         else:
             self._fail(failure)
 
+    def cannot_send(self, error: OSError) -> None:
+        """The consumer lacks something of the system's; nothing has been sent."""
+        self._fail(OutOfResources(f"could not take over the connection: {error.strerror}"))
+
     # The loop
 
     def _run(self) -> None:
@@ -201,9 +205,7 @@ class WalProducer:
             if position >= end:
                 self._level()
                 return self._keepalive is not None  # which the owner may have asked for just now
-            message_end = self._dialect.message_end(
-                position, end, self._geometry, self._consumer.read_size
-            )
+            message_end = self._dialect.message_end(position, end, self._geometry, self._consumer.read_size)
             if not self._cursor.covers(position, message_end):
                 self._open(position, message_end)
                 return not self._opening  # what others read is open at once

@@ -122,7 +122,7 @@ class WalSender(Protocol):
         """The client has sent something."""
         if self.state is State.CLOSED:
             return
-        if self._stream is not None:
+        if self._stream is not None and not self._stream.ending:
             self._stream.heard()
         self._buffer.receive_data(data)
         self._process()

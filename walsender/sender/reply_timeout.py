@@ -15,8 +15,10 @@ class ReplyTimeout:
     Watches how long one standby has been silent.
 
     After half the timeout without any input *ask* is called, once until there is
-    input again; after all of it *give_up*.  A reply only writes down the time:
-    the timer is moved when it fires, not at every message.
+    input again; after all of it *give_up*, but never without half of it having passed
+    since asking: time in which this process itself stood still is not the standby's.
+    A reply only writes down the time: the timer is moved when it fires, not at every
+    message.
 
     :param timeout: seconds; 0 disables.
 
@@ -31,7 +33,7 @@ class ReplyTimeout:
         self._timeout = timeout
         self._ask = ask
         self._give_up = give_up
-        self._asked = False
+        self._asked_at: float | None = None
         self._last_reply = clock.seconds()
         self._timer: IDelayedCall | None = None
         self._stopped = False
@@ -41,7 +43,7 @@ class ReplyTimeout:
     def reply_received(self) -> None:
         """The standby has sent something."""
         self._last_reply = self._clock.seconds()
-        self._asked = False
+        self._asked_at = None
 
     def stop(self) -> None:
         """Watch no longer; harmless when repeated."""
@@ -51,15 +53,15 @@ class ReplyTimeout:
             timer.cancel()
 
     def _look(self) -> None:
-        silent = self._clock.seconds() - self._last_reply
         self._timer = None
-        if silent >= self._timeout:
-            self._give_up()
-            return
-        if silent >= self._timeout / 2 and not self._asked:
-            self._asked = True
+        now, half = self._clock.seconds(), self._timeout / 2
+        if self._asked_at is None and now - self._last_reply >= half:
+            self._asked_at = now
             self._ask()
             if self._stopped:
                 return  # asking has found the connection lost
-        due = self._timeout if self._asked else self._timeout / 2
-        self._timer = self._clock.callLater(max(0.0, due - silent), self._look)
+        since = self._last_reply if self._asked_at is None else self._asked_at
+        if now - since >= half:
+            self._give_up()
+        else:
+            self._timer = self._clock.callLater(half - (now - since), self._look)

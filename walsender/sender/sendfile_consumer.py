@@ -42,7 +42,11 @@ if TYPE_CHECKING:
 # How much one client may take per wake-up before the others have their turn.
 SHARE: Final = 4 << 20  # bytes
 
-_PEER_GONE: Final = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ETIMEDOUT, errno.ENOTCONN})
+# What sendfile reports of the file; anything else is the socket's.
+_OF_THE_FILE: Final = frozenset({errno.EIO, errno.EINVAL, errno.ENOSYS, errno.EOVERFLOW, errno.ESTALE})
+
+# As Twisted does it: the kernel has no buffer now and will have one.
+_NO_MEMORY_NOW: Final = frozenset({errno.ENOBUFS, errno.ENOMEM})
 
 
 def can_sendfile(transport: IClientTransport, reactor: object) -> bool:
@@ -98,6 +102,7 @@ class SendfileConsumer:
         self._left = 0
         self._tail = b""
         self._share = SHARE
+        self._without_socket = False  # there was no descriptor for it; the transport is written to
         self._warming = False
         self._watching = False
         self._finished: Deferred[None] | None = None
@@ -132,6 +137,9 @@ class SendfileConsumer:
 
     def write(self, data: bytes) -> None:
         """See `IWalConsumer`."""
+        if self._without_socket:
+            self._transport.write(data)
+            return
         self._tail += data
         if self._socket is not None and not self._warming and not self._watching:
             self._push()
@@ -140,7 +148,7 @@ class SendfileConsumer:
         """See `IWalConsumer`."""
         self._finished = Deferred()
         finished = self._finished
-        if self._socket is not None and not self._unsent():
+        if self._without_socket or (self._socket is not None and not self._unsent()):
             self._hand_back()
         return finished
 
@@ -165,7 +173,15 @@ class SendfileConsumer:
             return
         handle = self._transport.getHandle()
         assert isinstance(handle, socket.socket), "can_sendfile() has looked"
-        self._socket = handle.dup()
+        try:
+            self._socket = handle.dup()
+        except OSError as error:  # no descriptor is left: nothing was sent, so the client can be told
+            self._transport.unregisterProducer()
+            self._without_socket = True
+            self._transport.write(self._tail)
+            self._tail = b""
+            self._producer.cannot_send(error)
+            return
         if self._push() and self._finished is None:
             self._producer.resumeProducing()
 
@@ -267,10 +283,12 @@ class SendfileConsumer:
         return True
 
     def _failed(self, error: OSError) -> None:
-        if error.errno in _PEER_GONE or not self._left or self._prefix:
-            self.connectionLost(Failure(CONNECTION_LOST))
-        else:
+        if error.errno in _NO_MEMORY_NOW:
+            self._wait()
+        elif error.errno in _OF_THE_FILE and self._left and not self._prefix:
             self._read_failed(error)
+        else:
+            self.connectionLost(Failure(CONNECTION_LOST))
 
     def _read_failed(self, error: OSError | None) -> None:
         producer, piece = self._producer, self._piece

@@ -7,7 +7,6 @@ What is shown of a standby anywhere is read from here and kept nowhere else.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -76,7 +75,7 @@ class SlotTable:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._entries: dict[int, WalSenderEntry] = {}
-        self._process_ids = itertools.cycle(range(1, _MAX_PROCESS_ID))
+        self._last_process_id = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -86,7 +85,10 @@ class SlotTable:
 
     def new_process_id(self) -> int:
         """Return an identifier that no live walsender has."""
-        return next(number for number in self._process_ids if number not in self._entries)
+        while True:
+            self._last_process_id = self._last_process_id % _MAX_PROCESS_ID + 1
+            if self._last_process_id not in self._entries:
+                return self._last_process_id
 
     def reserve(self, entry: WalSenderEntry) -> None:
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
@@ -69,12 +69,16 @@ class TransportConsumer:
             self._transport.write(data)
 
     def finish(self) -> Deferred[None]:
-        """See `IWalConsumer`."""
-        if self._reading:
-            self._finished = Deferred()
-            return self._finished
-        self.close()
-        return succeed(None)
+        """
+        See `IWalConsumer`.
+
+        Not before the client has read: or whoever starts and ends streams without
+        reading would fill the transport's buffer a message at a time.
+        """
+        self._finished = Deferred()
+        finished = self._finished
+        self._hand_back_if_done()
+        return finished
 
     def close(self) -> None:
         """See `IWalConsumer`."""
@@ -94,7 +98,9 @@ class TransportConsumer:
     def resumeProducing(self) -> None:
         """The transport's buffer is empty."""
         self._transport_full = False
-        if self._producer is not None and not self._reading:
+        if self._finished is not None:
+            self._hand_back_if_done()
+        elif self._producer is not None and not self._reading:
             self._producer.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -114,10 +120,17 @@ class TransportConsumer:
         tail, self._tail = self._tail, b""
         self._transport.write(tail)
         if self._finished is not None:
-            self.close()
-            self._finished.callback(None)
+            self._hand_back_if_done()
         elif not self._transport_full:
             self._producer.resumeProducing()
+
+    def _hand_back_if_done(self) -> None:
+        if self._producer is None or self._reading or self._transport_full:
+            return
+        finished, self._finished = self._finished, None
+        assert finished is not None, "called after finish()"
+        self.close()
+        finished.callback(None)
 
     def _send_now(self, prefix: bytes, piece: WalSlice) -> bool:
         try:

@@ -141,6 +141,7 @@ SETTINGS: Final = (
         "on|off",
         "flush WAL to disk before it is sent; off: trust whoever writes the directory",
         "on",
+        restart_required=True,
     ),
     Setting(
         "protocol_dialect",

@@ -22,7 +22,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from walsender.errors import StartPositionRefused, WalFileError, WalFileMissing
-from walsender.source.follower import Follower, Look
+from walsender.source.follower import Follower, Look, ServerRunning
 from walsender.source.interfaces import IWalSource, IWalSubscriber, TimelineEnd
 from walsender.source.segment_file import OpenSegment, SegmentFiles
 from walsender.wal import EndOfWal, FileOperations, WalIdentity, history_name
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 # The directory is listed this often even if nothing says that names have changed.
 LISTING_INTERVAL: Final = 5.0  # seconds
 
+# A listing that failed is tried again after this time.
+RETRY: Final = 1.0  # seconds
+
 # A file that is written to all the time is looked at this long after the last look, not at once:
 # at most so much later is WAL on its way, and a look costs a thread's turn and an fsync.
 REST: Final = 0.002  # seconds
@@ -55,6 +58,8 @@ class DirectorySource:
     Serves the segments in one directory.
 
     :param run_in_thread: as `twisted.internet.threads.deferToThread`.
+    :param run_look: likewise, with a thread of its own, so that readers of a slow disk do not stop
+        growth from being seen; *run_in_thread* by default.
     :param delay: seconds between two looks at the newest segment.
     :param sync: make WAL durable before it is sent.
     :param directory_mode: as `IWalSource.directory_mode`.
@@ -70,6 +75,7 @@ class DirectorySource:
         files: FileOperations,
         path: str,
         *,
+        run_look: Callable[..., Deferred[Any]] | None = None,
         delay: float = 0.2,
         sync: bool = True,
         directory_mode: int = 0o700,
@@ -77,6 +83,7 @@ class DirectorySource:
     ) -> None:
         self._clock = clock
         self._run_in_thread = run_in_thread
+        self._run_look = run_look or run_in_thread
         self._follower = Follower(files, path, sync=sync)
         self.delay = delay
         self.directory_mode = directory_mode
@@ -91,15 +98,6 @@ class DirectorySource:
         self._complaint = ""
         self._timer: IDelayedCall | None = None
         self._running = False
-
-    @property
-    def sync(self) -> bool:
-        """Whether WAL is made durable before it is sent."""
-        return self._follower.sync
-
-    @sync.setter
-    def sync(self, sync: bool) -> None:
-        self._follower.sync = sync
 
     # Starting and stopping
 
@@ -208,11 +206,17 @@ class DirectorySource:
 
     def _open(self, timeline: int, number: int) -> Deferred[OpenSegment]:
         assert self._look is not None, "asked for WAL before there is any"
-        directory, end = self._look.directory, self.end_of(timeline).position
         opened: Deferred[OpenSegment] = self._run_in_thread(
-            self._follower.open, directory, timeline, number, end
+            self._follower.open, self._look, timeline, number, self.end_of(timeline).position
         )
-        return opened
+        return opened.addCallback(self._compare)
+
+    def _compare(self, segment: OpenSegment) -> OpenSegment:
+        """Retire what was opened on the result of a look and is overtaken by a later one."""
+        assert self._look is not None, "a segment has been opened, so there is WAL"
+        validated = self._look.validated.get(segment.name.removesuffix(PARTIAL))
+        segment.retired = validated is not None and validated != segment.identity
+        return segment
 
     def _changed(self, names: bool) -> None:
         """Something in the directory is new; *names*: there are other files than before."""
@@ -240,20 +244,27 @@ class DirectorySource:
         skip_gap = self._gap_since is not None and now - self._gap_since >= GAP_PATIENCE
         looking: Deferred[None] = Deferred()
         self._looking = looking
-        self._run_in_thread(self._follower.look, listing=listing, skip_gap=skip_gap).addCallbacks(
-            self._looked, self._look_failed, callbackKeywords={"listed": listing}
+        self._run_look(
+            self._follower.look, listing=listing, skip_gap=skip_gap, in_use=self._segments.in_use()
+        ).addCallbacks(
+            self._looked,
+            self._look_failed,
+            callbackKeywords={"listed": listing},
+            errbackKeywords={"listed": listing},
         ).addErrback(self._broken).addCallback(self._done)
         return looking
 
     def _looked(self, look: Look | None, *, listed: bool) -> None:
         if listed:
             self._complain("")  # a look without listing would not meet the trouble again
-        if look is None:
+        if look is None or look is self._look:
+            self._list_again = True  # a file was replaced while it was looked at
             return
         before, self._look = self._look, look
         self._watch_gap(look.end)
         for name, identity in look.end.covered:
             self._segments.retire_others(name.removesuffix(PARTIAL), identity)
+        self._segments.retire(look.gone)
         if before is None or (before.end.timeline, before.end.position) != (
             look.end.timeline,
             look.end.position,
@@ -275,9 +286,13 @@ class DirectorySource:
                 timeline=end.timeline,
             )
 
-    def _look_failed(self, failure: Failure) -> None:
+    def _look_failed(self, failure: Failure, *, listed: bool) -> None:
         """The directory or a file of it cannot be used: say so once, and try again."""
         failure.trap(WalFileError)
+        if listed:
+            self._listed_at += RETRY - LISTING_INTERVAL
+        if failure.check(ServerRunning):
+            self._segments.retire(self._segments.in_use())
         self._complain(failure.getErrorMessage())
 
     def _broken(self, failure: Failure) -> None:

@@ -4,49 +4,76 @@ How far the WAL in a directory reaches, and opening what is in it: the part of a
 Everything here runs in threads.  `Follower.look` lists the directory if asked to,
 finds how far valid WAL reaches, and makes durable what it found, in this order;
 only its result is shown to anybody.  It is called once at a time; `Follower.open`
-may run beside it and uses nothing that a look changes.
+may run beside it, on the result of a former look.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
-from walsender.errors import DataCorrupted, WalFileError, file_error
+from walsender.errors import DataCorrupted, WalFileError, WalFileMissing, file_error
 from walsender.source.interfaces import SegmentUnavailable
+from walsender.source.running_server import running_server
 from walsender.source.segment_file import OpenSegment
 from walsender.wal import (
     CoveredFile,
     EndOfWal,
     FileOperations,
     Identity,
+    PageHeader,
+    SyncFailed,
     WalDirectory,
     WalIdentity,
     find_current_end,
+    find_end,
+    history_name,
+    parse_file_name,
     parse_page_header,
     segment_name,
     sync_covered,
+    sync_file,
 )
 from walsender.wal.page import header_read_size
 from walsender.wal.segment import PARTIAL
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from walsender.lsn import Geometry
+
+# Of so many segments around the end it is known which file was validated.
+_REMEMBERED: Final = 64
+
+
+class ServerRunning(WalFileError):
+    """A PostgreSQL server writes this directory, and recycles files that somebody may be reading."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one look found, all of it durable."""
+    """
+    What one look found, all of it durable.
+
+    :ivar gone: files in use that have lost their names; only a listing finds them.
+    :ivar validated: which file held each segment around the end when it was validated, by the
+        segment's name without ``.partial``.
+    """
 
     directory: WalDirectory
     end: EndOfWal
+    validated: Mapping[str, Identity]
+    gone: frozenset[CoveredFile] = frozenset()
 
 
 class Follower:
     """
-    The part of the source that runs in threads; nothing here is called twice at a time but `open`.
+    The part of the source that runs in threads.
+
+    Beside a look `open` may run, in other threads and several times; what the two share is
+    `_distrusted`, to which either adds, and `_server_runs`.
 
     :param sync: make durable what is found.
     """
@@ -54,33 +81,91 @@ class Follower:
     def __init__(self, files: FileOperations, path: str, *, sync: bool) -> None:
         self._files = files
         self._path = path
-        self.sync = sync
+        self._sync = sync
         self._last: Look | None = None
-        self._distrusted: set[Identity] = set()
+        self._distrusted: dict[Identity, str] = {}
         self._durable: tuple[CoveredFile, ...] = ()
+        self._durable_histories: set[tuple[int, Identity]] = set()
+        self._server_runs = False
 
-    def look(self, *, listing: bool, skip_gap: bool) -> Look | None:
+    def look(
+        self, *, listing: bool, skip_gap: bool, in_use: frozenset[CoveredFile] = frozenset()
+    ) -> Look | None:
         """
         Return how far WAL reaches now; ``None`` if there is none.
 
         :param skip_gap: go on behind a gap.
-        :raises walsender.errors.WalFileError: the directory or a file cannot be read or synced.
+        :param in_use: files that are being read from.
+        :raises walsender.errors.WalFileError: the directory cannot be used as it is now, or a file
+            cannot be read or synced.  What was found before stays true.
         """
         last = self._last
-        if listing or last is None:
-            directory = WalDirectory.scan(self._files, self._path)
-            if self.sync:
-                self._sync_names()
-        else:
-            directory = last.directory
+        directory = self._list(last) if listing or last is None else last.directory
         resume = last.end if last is not None and not skip_gap else None
         end = find_current_end(self._files, directory, resume=resume)
-        if end is None or (self.sync and end.covered and not self._make_durable(end)):
+        if end is None or (self._sync and end.covered and not self._make_durable(end)):
             return last
-        self._last = Look(directory, end)
+        validated = {} if last is None else dict(last.validated)
+        for name, identity in end.covered:
+            base = name.removesuffix(PARTIAL)
+            validated.pop(base, None)  # the latest stand last
+            validated[base] = identity
+        while len(validated) > _REMEMBERED:
+            del validated[next(iter(validated))]
+        gone = frozenset(file for file in in_use if listing and not self._has_name(file))
+        self._last = Look(directory, end, validated, gone)
         return self._last
 
-    def _sync_names(self) -> None:
+    def _list(self, last: Look | None) -> WalDirectory:
+        """List the directory, and refuse what it must not have become since the last look."""
+        server = running_server(self._path)
+        self._server_runs = server is not None
+        if server is not None:
+            raise ServerRunning(
+                f'"{self._path}" belongs to a running PostgreSQL server (process {server.process_id}), '
+                "which recycles its files"
+            )
+        directory = WalDirectory.scan(self._files, self._path)
+        if last is not None:
+            if directory.identity != last.directory.identity:
+                raise DataCorrupted(f'"{self._path}" no longer holds the WAL that is being served')
+            if last.end.timeline not in directory.candidate_timelines:
+                raise WalFileMissing(
+                    f'the timeline that is being served has lost its file "{history_name(last.end.timeline)}"'
+                )
+        # A new file may have got the number of one that is gone.
+        for identity, name in list(self._distrusted.items()):
+            if not self._has_name(CoveredFile(name, identity)):
+                del self._distrusted[identity]
+        if self._sync:
+            self._make_names_durable(directory)
+        return directory
+
+    def _has_name(self, file: CoveredFile) -> bool:
+        """Return whether a file still has its name, or the final name of a ``.partial``."""
+        for name in {file.name, file.name.removesuffix(PARTIAL)}:
+            try:
+                if self._files.path_identity(f"{self._path}/{name}") == file.identity:
+                    return True
+            except OSError:
+                pass
+        return False
+
+    def _make_names_durable(self, directory: WalDirectory) -> None:
+        """Sync the directory, and the history files by which a timeline is announced."""
+        for timeline in directory.histories:
+            name = history_name(timeline)
+            try:
+                descriptor = self._files.open(f"{self._path}/{name}")
+            except OSError as error:
+                raise file_error(f'could not open file "pg_wal/{name}"', error) from error
+            try:
+                file = (timeline, self._files.identity(descriptor))
+                if file not in self._durable_histories:
+                    sync_file(self._files, descriptor, name, file[1])
+                    self._durable_histories.add(file)
+            finally:
+                self._files.close(descriptor)
         try:
             self._files.sync_directory(self._path)
         except OSError as error:
@@ -90,21 +175,27 @@ class Follower:
         """
         Sync what is new; return whether that holds what was validated.
 
-        A file whose fsync has failed is never trusted again: the kernel has marked
-        its pages clean, so a second fsync would succeed and mean nothing.
+        :raises SyncFailed: a file cannot be synced, or could not before.
         """
-        if not self._distrusted.isdisjoint(file.identity for file in end.covered):
-            return False
+        for name, identity in end.covered:
+            self._check_trusted(name, identity)
         try:
             if not sync_covered(self._files, self._path, end.covered, self._durable):
                 return False
-        except WalFileError:
-            self._distrusted.update(file.identity for file in end.covered)
+        except SyncFailed as error:
+            names = {file.identity: file.name for file in end.covered}
+            self._distrusted[error.identity] = names[error.identity]
             raise
         self._durable = end.covered
         return True
 
-    def open(self, directory: WalDirectory, timeline: int, number: int, end: int) -> OpenSegment:
+    def _check_trusted(self, name: str, identity: Identity) -> None:
+        if identity in self._distrusted:
+            raise SyncFailed(
+                f'file "pg_wal/{name}" is not trusted: it could not be synced; replace it by a copy', identity
+            )
+
+    def open(self, look: Look, timeline: int, number: int, end: int) -> OpenSegment:
         """
         Open a segment to send from.
 
@@ -112,18 +203,24 @@ class Follower:
         clean that costs next to nothing.
 
         :param end: position up to which WAL may be sent.
+        :raises SegmentUnavailable: it is not held, or cannot be opened.
+        :raises walsender.errors.WalFileError: its file is not what it should be, or cannot be synced.
         """
+        if self._server_runs:
+            raise ServerRunning("the WAL directory belongs to a running PostgreSQL server")
+        directory = look.directory
         identity = directory.identity
         assert identity is not None, "there is WAL, so it is somebody's"
         geometry = identity.geometry
-        own = segment_name(directory.timeline_on_line(timeline, number), number, geometry)
-        listed = directory.file_for_reading(timeline, number)
-        # The listing may be older than the file, and a .partial may have got its final name.
-        names = [own, own + PARTIAL] if listed is None else [listed, listed.removesuffix(PARTIAL)]
+        holder = directory.timeline_on_line(timeline, number)
+        own = segment_name(holder, number, geometry)
+        listed = directory.file_for_reading(timeline, number) or own
+        base = listed.removesuffix(PARTIAL)
         missing = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-        for name in dict.fromkeys(names):
+        # The listing may be older than the file, and a .partial may have got its final name.
+        for name in dict.fromkeys((listed, base, base + PARTIAL)):
             try:
-                segment = self._open_file(name, identity, number, end)
+                segment = self._open_file(name, look, number, end)
             except OSError as error:
                 if error.errno != errno.ENOENT:
                     raise SegmentUnavailable(name, number, error, 0) from error
@@ -132,22 +229,23 @@ class Follower:
                 return segment
         raise SegmentUnavailable(own, number, missing, _earliest(directory, timeline, geometry, end))
 
-    def _open_file(self, name: str, identity: WalIdentity, number: int, end: int) -> OpenSegment | None:
+    def _open_file(self, name: str, look: Look, number: int, end: int) -> OpenSegment | None:
         """Open one file; ``None`` if it is not (all of) that segment."""
+        identity = look.directory.identity
+        assert identity is not None, "there is WAL, so it is somebody's"
         geometry = identity.geometry
         start = geometry.segment_start(number)
-        stop = start + geometry.segment_size
+        stop = min(start + geometry.segment_size, end)
         descriptor = self._files.open(f"{self._path}/{name}")
-        segment = OpenSegment(self._files, descriptor, name, start, stop)
-        if self._files.size(descriptor) < min(stop, end) - start:
+        segment = OpenSegment(self._files, descriptor, name, start, start + geometry.segment_size)
+        segment.identity = self._files.identity(descriptor)
+        validated = look.validated.get(name.removesuffix(PARTIAL))
+        if validated is not None and validated != segment.identity:
+            return None  # another file than the one in which the end was found
+        if self._files.size(descriptor) < stop - start:
             return None  # still being copied in
-        try:
-            header = parse_page_header(
-                self._files.read(descriptor, header_read_size(identity.format), 0), identity.format, geometry
-            )
-        except DataCorrupted:
-            return None
-        if header.address != geometry.lsn(start) or header.long is None:
+        header = self._page_header(descriptor, start, start, identity)
+        if header is None or header.long is None:
             return None  # recycled for a place that it does not hold yet
         if header.long.system_identifier != identity.system_identifier:
             raise DataCorrupted(
@@ -155,10 +253,47 @@ class Follower:
                 detail=f"WAL file database system identifier is {header.long.system_identifier}, "
                 f"the directory's is {identity.system_identifier}.",
             )
-        segment.identity = self._files.identity(descriptor)
-        if self.sync:
-            self._files.sync(descriptor)
+        if validated is None and not self._reaches(segment, look.directory, stop):
+            return None  # preallocated, and still being copied in
+        if self._sync:
+            self._check_trusted(name, segment.identity)
+            try:
+                sync_file(self._files, descriptor, name, segment.identity)
+            except SyncFailed:
+                self._distrusted[segment.identity] = name
+                raise
         return segment
+
+    def _page_header(
+        self, descriptor: int, start: int, position: int, identity: WalIdentity
+    ) -> PageHeader | None:
+        """Return the header of the page at *position* if that page belongs there."""
+        data = self._files.read(descriptor, header_read_size(identity.format), position - start)
+        try:
+            header = parse_page_header(data, identity.format, identity.geometry)
+        except DataCorrupted:
+            return None
+        return header if header.address == identity.geometry.lsn(position) else None
+
+    def _reaches(self, segment: OpenSegment, directory: WalDirectory, stop: int) -> bool:
+        """
+        Return whether a file that no look has validated has its WAL up to *stop*.
+
+        Files are copied in order, so its last page tells; but behind a switch to the next
+        segment there are no pages, and then its records have to be looked at.
+        """
+        identity = directory.identity
+        assert identity is not None, "there is WAL, so it is somebody's"
+        geometry = identity.geometry
+        last_page = geometry.page_start(stop - 1)
+        if self._page_header(segment.descriptor, segment.start, last_page, identity) is not None:
+            return True
+        timeline = parse_file_name(segment.name).timeline
+        number = geometry.segment_number(segment.start)
+        run = directory.run_of(timeline, number) or range(number, number + 1)
+        until_here = replace(directory, ranges={timeline: (range(run.start, number + 1),)})
+        end = find_end(self._files, until_here, timeline)
+        return end is not None and end.position >= stop
 
 
 def _earliest(directory: WalDirectory, timeline: int, geometry: Geometry, end: int) -> int:

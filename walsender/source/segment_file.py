@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
+from walsender.wal import CoveredFile
 from walsender.wal.segment import PARTIAL
 
 if TYPE_CHECKING:
@@ -97,6 +98,21 @@ class SegmentFiles:
             self._open[key] = result
         for waiting in self._opening.pop(key):
             waiting.callback(result)
+
+    def in_use(self) -> frozenset[CoveredFile]:
+        """Return the files that are open and current, by name and identity."""
+        return frozenset(
+            CoveredFile(segment.name, segment.identity)
+            for segment in self._open.values()
+            if not segment.retired
+        )
+
+    def retire(self, files: frozenset[CoveredFile]) -> None:
+        """Retire what is open of *files*."""
+        identities = {file.identity for file in files}
+        for segment in self._open.values():
+            if segment.identity in identities:
+                segment.retired = True
 
     def retire_others(self, name: str, identity: Identity) -> None:
         """

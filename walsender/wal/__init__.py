@@ -1,7 +1,7 @@
 """WAL at rest: segments, pages, records, histories, and where valid WAL ends."""
 
 from .directory import WalDirectory
-from .end import CoveredFile, EndOfWal, find_current_end, find_end, sync_covered
+from .end import CoveredFile, EndOfWal, SyncFailed, find_current_end, find_end, sync_covered, sync_file
 from .files import REAL_FILES, FileOperations, Identity, RealFiles
 from .history import HistoryEntry, TimelineHistory
 from .page import FORMATS, PageHeader, SwitchFill, WalFormat, identify_format, parse_page_header
@@ -30,6 +30,7 @@ __all__ = [
     "RecordHeader",
     "RecordParser",
     "SwitchFill",
+    "SyncFailed",
     "TimelineHistory",
     "WalDirectory",
     "WalFileName",
@@ -45,4 +46,5 @@ __all__ = [
     "read_identity",
     "segment_name",
     "sync_covered",
+    "sync_file",
 ]

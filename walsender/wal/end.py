@@ -17,7 +17,7 @@ import enum
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from walsender.errors import DataCorrupted, file_error
+from walsender.errors import DataCorrupted, WalFileError, file_error
 
 from .page import SwitchFill
 from .pages import PageReader
@@ -123,6 +123,33 @@ def _unchanged(end: EndOfWal | None) -> EndOfWal | None:
     return end and replace(end, covered=())
 
 
+class SyncFailed(WalFileError):
+    """
+    A file could not be synced; what it holds is never to be trusted again.
+
+    The kernel has marked its pages clean, so another fsync would succeed and mean nothing.
+
+    :ivar identity: of the file.
+    """
+
+    def __init__(self, message: str, identity: Identity) -> None:
+        super().__init__(message)
+        self.identity = identity
+
+
+def sync_file(files: FileOperations, descriptor: int, name: str, identity: Identity) -> None:
+    """
+    Make an open file's content durable.
+
+    :raises SyncFailed: it cannot be done.
+    """
+    try:
+        files.sync(descriptor)
+    except OSError as error:
+        message = file_error(f'could not fsync file "pg_wal/{name}"', error).message
+        raise SyncFailed(message, identity) from error
+
+
 def sync_covered(
     files: FileOperations,
     directory_path: str,
@@ -135,7 +162,8 @@ def sync_covered(
     :param known: files whose names have been made durable already.
     :returns: false if a file is gone or is another one now.  What was validated is then not what would be
         synced: scan and search again.
-    :raises WalFileError: a file cannot be synced.  Its content is never to be trusted again.
+    :raises SyncFailed: a file cannot be synced.
+    :raises WalFileError: a file cannot be opened, or the directory not be synced.
     """
     for name, identity in covered:
         # Our `.partial` may have got its final name meanwhile.
@@ -163,9 +191,9 @@ def _sync_file(files: FileOperations, directory_path: str, name: str, identity: 
     try:
         if files.identity(descriptor) != identity:
             return False
-        files.sync(descriptor)
+        sync_file(files, descriptor, name, identity)
     except OSError as error:
-        raise file_error(f'could not fsync file "pg_wal/{name}"', error) from error
+        raise file_error(f'could not stat file "pg_wal/{name}"', error) from error
     finally:
         files.close(descriptor)
     return True

@@ -45,8 +45,8 @@ class SlotTableTests(SynchronousTestCase):
         used = entry(table)
         table.reserve(used)
         self.assertEqual(1, used.process_id)
-        table._process_ids = iter([1, 1, 7])  # type: ignore[assignment]
-        self.assertEqual(7, table.new_process_id())
+        table._last_process_id = (1 << 31) - 1
+        self.assertEqual(2, table.new_process_id())
 
     def test_oldestSent(self) -> None:
         """The lowest position of those that have one; 0 if none has."""

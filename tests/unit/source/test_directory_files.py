@@ -68,17 +68,10 @@ class DurabilityTests(SourceTestCase):
         self.assertGreaterEqual(source.flush_position, before)
 
     def test_off(self) -> None:
-        """Without sync nothing is synced, and it can be switched while running."""
-        maker = some_wal()
-        source = self.source(maker, sync=False)
+        """Without sync nothing is synced."""
+        source = self.source(some_wal(), sync=False)
         self.successResultOf(source.open_segment(1, 1))
         self.assertEqual([], self.files.synced)
-        self.assertFalse(source.sync)
-        source.sync = True
-        maker.record(500)
-        maker.write(self.path)
-        self.wait()
-        self.assertIn(SECOND, self.files.synced)
 
 
 class TimelineTests(SourceTestCase):
@@ -178,9 +171,6 @@ class OpeningTests(SourceTestCase):
         source = self.source(some_wal())
         self.files.failures["open", FIRST] = errno.EACCES
         self.assertEqual(errno.EACCES, self.refusal(source, 1).error.errno)
-        self.files.failures.clear()
-        self.files.failures["sync", FIRST] = errno.EIO
-        self.assertEqual(errno.EIO, self.refusal(source, 1).error.errno)
         gc.collect()  # the error's traceback
         self.assertEqual([], self.files.open_names)
 

@@ -22,6 +22,7 @@ from walsender.wire.backend import (
     ReadyForQuery,
     RowDescription,
 )
+from walsender.wire.body import encode_text
 from walsender.wire.command import parse_command
 from walsender.wire.dialect.base import INT4_OID, MAX_SEND_SIZE, TEXT_OID, Dialect, result_set
 from walsender.wire.framing import COMMAND_MESSAGES, COPY_MESSAGES, MessageRules
@@ -112,12 +113,12 @@ class ModernDialect(Dialect):
 
     def show(self, name: str, value: str) -> bytes:
         """Return the answer to SHOW of one parameter."""
-        return result_set([self._text(name)], [value.encode()]) + self.complete("SHOW")
+        return result_set([self._text(name)], [encode_text(value)]) + self.complete("SHOW")
 
     def show_all(self, rows: Sequence[tuple[str, str, str]]) -> bytes:
         """Return the answer to SHOW ALL: name, setting, description of each."""
         fields = tuple(self._text(name) for name in ("name", "setting", "description"))
-        data = (DataRow(tuple(column.encode() for column in row)).encode() for row in rows)
+        data = (DataRow(tuple(map(encode_text, row))).encode() for row in rows)
         return RowDescription(fields).encode() + b"".join(data) + self.complete("SHOW")
 
     def timeline_history(self, filename: str, content: bytes) -> bytes:
