@@ -126,6 +126,7 @@ class ReplicationSlots:
         self._opened = False
         self._waiting: list[tuple[str, int, Deferred[None]]] = []
         self._timer: IDelayedCall | None = None
+        self._save_queued = False
 
     def __iter__(self) -> Iterator[ReplicationSlot]:
         return iter(self._slots.values())
@@ -268,7 +269,8 @@ class ReplicationSlots:
         if slot.temporary:
             return
         slot.owner = None
-        if _is_dirty(slot):
+        if _is_dirty(slot) and not self._save_queued:  # the one that is queued will see this slot
+            self._save_queued = True
             self._save()
         self._wake(slot.name)
 
@@ -389,6 +391,7 @@ class ReplicationSlots:
 
     @inlineCallbacks
     def _save_changed(self) -> Generator[Deferred[Any], Any, None]:
+        self._save_queued = False
         changed = {slot: slot.restart_lsn for slot in self if _is_dirty(slot)}
         if not changed:
             return

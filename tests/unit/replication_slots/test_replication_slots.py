@@ -227,6 +227,19 @@ class AdvanceTests(SlotsTestCase):
         self.successResultOf(self.slots.stop())
         self.assertEqual({"a": 11}, self.on_disk)
 
+    def test_manyReleasesOneSave(self) -> None:
+        """A client that comes and goes while the disk is slow does not pile up saves."""
+        self.holding = True
+        held = self.held
+        for position in range(1, 100):
+            held.advance(LSN(position))
+            held.release()
+            held = self.slots.acquire("a", HERE)
+        self.assertEqual(1, len(self.slots._disk.waiting))
+        self.finish()
+        self.holding = False
+        self.assertEqual({"a": 99}, self.on_disk)
+
     def test_savedAtStop(self) -> None:
         """The end of the server saves everything, and leaves no timer."""
         self.held.advance(LSN(9))
