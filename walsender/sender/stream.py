@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from walsender.errors import WalsenderError
+    from walsender.replication_slots import HeldSlot
     from walsender.source import IWalSource, TimelineEnd
 
 # While a drain waits for a standby to confirm, it is asked again at most this
@@ -82,6 +83,9 @@ class IStreamHost(Protocol):
     def log_error(self, error: WalsenderError) -> None:
         """Log what the client is told."""
 
+    def forget_slots(self) -> None:
+        """Let go of all slots of the session, as any ERROR does."""
+
 
 @implementer(IStreamOwner)
 class Stream:
@@ -89,6 +93,7 @@ class Stream:
     One stream to one client.
 
     :param timeout: ``wal_sender_timeout`` in seconds.
+    :param slot: follows what the standby has flushed, until the stream is over.
     :param held: the start is ahead of what may be sent, and is given some time to be reached.
     :ivar ending: the end is on its way; what the client sends now is for after it.
     """
@@ -106,6 +111,7 @@ class Stream:
         timeline: int,
         start: int,
         timeout: float,
+        slot: HeldSlot | None = None,
         *,
         held: bool = False,
     ) -> None:
@@ -116,6 +122,7 @@ class Stream:
         self._consumer = consumer
         self._entry = entry
         self._clock = clock
+        self._slot = slot
         self._timeline = timeline
         self._producer = WalProducer(source, dialect, consumer, self, clock, timeline, start)
         self._lag = StandbyLag()
@@ -207,6 +214,7 @@ class Stream:
         self._stop_timers()
         self._producer.stopProducing()
         self._consumer.close()
+        self._release_slot()
 
     # IStreamOwner
 
@@ -312,6 +320,9 @@ class Stream:
         entry.write_lsn, entry.flush_lsn, entry.replay_lsn = map(geometry.lsn, (write, flush, replay))
         lag.replied(write, flush, replay, geometry.position(entry.sent_lsn), self._clock.seconds())
         entry.write_lag, entry.flush_lag, entry.replay_lag = lag.write, lag.flush, lag.replay
+        # A start that is held says nothing about WAL of ours, and moves no slot.
+        if self._slot is not None and not self.is_held:
+            self._slot.advance(entry.flush_lsn)
         entry.reply_time = from_pg_timestamp(status.sent_at_us)
         if status.reply_requested and self._host.state is not State.ENDING:
             self._producer.send_keepalive(reply_requested=False)
@@ -364,6 +375,7 @@ class Stream:
 
     def _tell(self, error: WalsenderError) -> None:
         self._host.log_error(error)
+        self._host.forget_slots()
         message = self._dialect.error(error)
         if self._is_last(error):
             self._farewell(message, self._host.stream_closed)
@@ -381,6 +393,7 @@ class Stream:
             return
         self._over = True
         self._stop_holding()
+        self._release_slot()  # before the client can know that the stream is over
         self._producer.stopProducing()
         self._consumer.write(last_words)
         self._consumer.finish().addCallback(self._handed_back, then)
@@ -390,6 +403,10 @@ class Stream:
         if self._host.state is State.COMMAND:
             self._entry.reset()
         then()
+
+    def _release_slot(self) -> None:
+        if self._slot is not None:
+            self._slot.release()
 
     def _begin_shutdown(self) -> None:
         if self._host.state is not State.STOPPING:
