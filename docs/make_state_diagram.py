@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from walsender.sender import states
-from walsender.sender.states import FIRST, MODERN, State
+from walsender.sender.states import FIRST, MODERN, REPORTING, State
 
 if TYPE_CHECKING:
     from walsender.sender.states import Transitions
@@ -40,7 +40,13 @@ An arrow is a message of the client or an event of the server; what has no arrow
 {modern}
 ```
 
-## The first walsender (8.5)
+## PostgreSQL 9.1 and 9.2
+
+```mermaid
+{reporting}
+```
+
+## PostgreSQL 9.0 and the first walsender (8.5)
 
 ```mermaid
 {first}
@@ -50,7 +56,9 @@ An arrow is a message of the client or an event of the server; what has no arrow
 
 def events() -> list[type]:
     """Return the events that the tables name beside messages, in the order of their definition."""
-    named = {received for table in (MODERN, FIRST) for moves in table.values() for received in moves}
+    named = {
+        received for table in (MODERN, REPORTING, FIRST) for moves in table.values() for received in moves
+    }
     return [
         each
         for each in vars(states).values()
@@ -81,6 +89,7 @@ def page() -> str:
             for event in events()
         ),
         modern=diagram(MODERN),
+        reporting=diagram(REPORTING),
         first=diagram(FIRST),
     )
 

@@ -78,6 +78,30 @@ class UndefinedObject(WalsenderError, sqlstate="42704"):
     """There is no object, such as a replication slot, of that name."""
 
 
+class DuplicateObject(WalsenderError, sqlstate="42710"):
+    """There is an object, such as a replication slot, of that name already."""
+
+
+class ObjectInUse(WalsenderError, sqlstate="55006"):
+    """The object, such as a replication slot, belongs to another session now."""
+
+
+class ConfigurationLimitExceeded(WalsenderError, sqlstate="53400"):
+    """A setting bounds how many such objects there may be."""
+
+
+class InvalidName(WalsenderError, sqlstate="42602"):
+    """No object can have that name."""
+
+
+class NameTooLong(InvalidName, sqlstate="42622"):
+    """A name has more bytes than any object's."""
+
+
+class ReservedName(InvalidName, sqlstate="42939"):
+    """The server keeps that name for itself."""
+
+
 class UnrecognizedParameter(WalsenderError, sqlstate="42704"):
     """A configuration parameter of that name does not exist."""
 

@@ -19,19 +19,17 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory
 
 from walsender.errors import ConfigurationError, WalFileError
+from walsender.replication_slots import REAL_SLOT_FILES, SlotStorage
 from walsender.source.running_server import running_server
 from walsender.state_lock import StateLock
 from walsender.wal import FileOperations, WalDirectory, WalIdentity
+from walsender.wire.dialect import FIRST_VERSION
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IStreamServerEndpoint
     from twisted.python.failure import Failure
 
     from walsender.settings import Settings
-
-
-# The dialects between the first one and this version are not spoken yet.
-FIRST_MODERN_VERSION: Final = 90300
 
 _PROBED: Final = frozenset({"tcp", "tcp6", "unix"})
 
@@ -59,11 +57,10 @@ def check_directory(settings: Settings, files: FileOperations) -> WalIdentity:
     if identity is None:
         reason = next((f": {error.message}" for error in directory.unusable.values()), "")
         raise ConfigurationError(f'WAL directory "{path}" contains no WAL segment{reason} {where}')
-    if identity.format.version < FIRST_MODERN_VERSION and settings.protocol_dialect == "auto":
+    if identity.format.version < FIRST_VERSION and settings.protocol_dialect == "auto":
         raise ConfigurationError(
-            f'WAL directory "{path}" holds WAL of PostgreSQL {identity.format.name}, whose replication '
-            "protocol is not supported; --protocol-dialect=8.5 serves it to clients of the first walsender "
-            f"{where}"
+            f'WAL directory "{path}" holds WAL of PostgreSQL {identity.format.name}, which had no streaming '
+            f"replication; --protocol-dialect=8.5 serves it to clients of the first walsender {where}"
         )
     return identity
 
@@ -165,22 +162,39 @@ def listen_error(settings: Settings, description: str, failure: Failure) -> Conf
 
 def check_state_directory(settings: Settings) -> None:
     """
-    Check that a ``state_directory`` that was asked for can be used, and nobody else uses it.
-
-    The default one is made only when there is something to put into it.
+    Check that a ``state_directory`` that is needed can be used, and nobody else uses it.
 
     :raises walsender.errors.ConfigurationError: it cannot.
     """
-    if state_directory_asked_for(settings):
+    if state_directory_needed(settings):
         try:
             StateLock.check(settings.state_directory)
         except ConfigurationError as error:
             raise state_directory_error(settings, error) from error
 
 
-def state_directory_asked_for(settings: Settings) -> bool:
-    """Return whether ``state_directory`` was set, in whatever place."""
-    return settings.sources["state_directory"] != "default"
+def state_directory_needed(settings: Settings) -> bool:
+    """
+    Return whether ``state_directory`` is used from the start: it was set, or there are slots in it.
+
+    The default one is made only when there is something to put into it.
+
+    :raises walsender.errors.ConfigurationError: that cannot be found out.
+    """
+    if settings.sources["state_directory"] != "default":
+        return True
+    try:
+        return SlotStorage(REAL_SLOT_FILES, settings.state_directory).holds_slots()
+    except OSError as error:
+        if not os.path.isdir(settings.state_directory):  # noqa: PTH112 -- never raises
+            return False  # so the WAL directory cannot be entered, which is complained of elsewhere
+        raise state_directory_unusable(settings, error) from error
+
+
+def state_directory_unusable(settings: Settings, error: OSError) -> ConfigurationError:
+    """Return the error for a ``state_directory`` that the operating system refuses."""
+    reason = f'could not use state directory "{settings.state_directory}": {error.strerror}'
+    return state_directory_error(settings, ConfigurationError(reason))
 
 
 def state_directory_error(settings: Settings, error: ConfigurationError) -> ConfigurationError:

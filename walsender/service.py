@@ -25,13 +25,14 @@ from twisted.python.threadpool import ThreadPool
 from walsender.auth import IAuthorizer, LocalAuthorizer
 from walsender.errors import ConfigurationError
 from walsender.preflight import (
-    FIRST_MODERN_VERSION,
     check_directory,
     endpoints,
     listen_error,
-    state_directory_asked_for,
     state_directory_error,
+    state_directory_needed,
+    state_directory_unusable,
 )
+from walsender.replication_slots import REAL_SLOT_FILES, ReplicationSlots, SlotStorage
 from walsender.sender import IServerReactor, WalSenderFactory
 from walsender.sender.parameters import duration_text
 from walsender.settings import SETTINGS, Settings
@@ -40,7 +41,7 @@ from walsender.source import DirectorySource
 from walsender.source.notifier import DirectoryNotifier
 from walsender.state_lock import StateLock
 from walsender.wal import REAL_FILES, WalIdentity
-from walsender.wire.dialect import Dialect, FirstDialect, ModernDialect
+from walsender.wire.dialect import Dialect, FirstDialect, dialect_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -51,13 +52,16 @@ if TYPE_CHECKING:
 # How long SIGTERM waits for standbys to take the end of their streams.
 PROMPT_SHUTDOWN: Final = 2.0  # seconds
 
+# The dialect 8.5 is of the time between 8.4 and 9.0; standbys of 9.3 and later cannot even read its messages.
+_NO_SUCH_STANDBY: Final = 90300
+
 _GROUP_MAY_READ: Final = 0o050
 
 
 def make_dialect(protocol_dialect: str, identity: WalIdentity) -> Dialect:
     """Return the dialect that the setting ``protocol_dialect`` asks for over this WAL."""
     if protocol_dialect == "auto":
-        return ModernDialect(identity.format.version)
+        return dialect_of(identity.format.version, identity.format.byte_order)
     return FirstDialect(identity.format.version, identity.format.byte_order)
 
 
@@ -98,9 +102,10 @@ class WalSenderService(Service):
         group_may_read = Path(path).stat().st_mode & _GROUP_MAY_READ == _GROUP_MAY_READ
         # A thread for looks alone: those who read from a slow disk must not keep growth from being seen.
         self._look_pool = ThreadPool(0, 1)
+        run_in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
         self.source = DirectorySource(
             reactor,
-            partial(deferToThreadPool, reactor, reactor.getThreadPool()),
+            run_in_thread,
             REAL_FILES,
             path,
             run_look=self._run_look,
@@ -109,6 +114,8 @@ class WalSenderService(Service):
             directory_mode=0o750 if group_may_read else 0o700,
             notifier=DirectoryNotifier(reactor, path) if settings.inotify else None,
         )
+        storage = SlotStorage(REAL_SLOT_FILES, settings.state_directory, self._hold_state_directory)
+        self.slots = ReplicationSlots(storage, settings.max_replication_slots, reactor, run_in_thread)
         dialect = make_dialect(settings.protocol_dialect, identity)
         self.factory = WalSenderFactory(
             reactor,
@@ -119,8 +126,9 @@ class WalSenderService(Service):
             wal_sender_timeout=settings.wal_sender_timeout,
             authentication_timeout=settings.authentication_timeout,
             sendfile=settings.sendfile,
+            slots=self.slots,
         )
-        if not dialect.copy_both and dialect.version >= FIRST_MODERN_VERSION:
+        if isinstance(dialect, FirstDialect) and dialect.version >= _NO_SUCH_STANDBY:
             self.log.warn(
                 "serving WAL of PostgreSQL {version} in dialect 8.5, which no standby of that version speaks",
                 version=identity.format.name,
@@ -173,9 +181,10 @@ class WalSenderService(Service):
         try:
             # Again: twistd may have changed user or root directory since.
             check_directory(self.settings, REAL_FILES)
-            if state_directory_asked_for(self.settings):
-                self._state_lock = self._lock_state_directory()
+            if state_directory_needed(self.settings):
+                self._load_slots()
         except ConfigurationError as error:
+            self._release_state_directory()
             self.log.critical("{error}", error=error.message)
             self._refuse(error)
         if self._signals is not None:
@@ -194,14 +203,17 @@ class WalSenderService(Service):
         yield self.factory.shut_down()
         if timer.active():
             timer.cancel()
-        # A look at a directory that hangs (a network file system) must not hold up the end.
+        # A disk that hangs (a network file system) must not hold up the end.  The lock goes
+        # with the process then: somebody may be writing still.
+        saved = self.slots.stop()
+        saved.addTimeout(PROMPT_SHUTDOWN, self._reactor, onTimeoutCancel=lambda *_: False)
+        if (yield saved) is not False:
+            self._release_state_directory()
+        # A look at a directory that hangs must not either.
         stopped = self.source.stop()
         stopped.addTimeout(PROMPT_SHUTDOWN, self._reactor, onTimeoutCancel=lambda *_: False)
         if (yield stopped) is not False:
             self._look_pool.stop()
-        if self._state_lock is not None:
-            self._state_lock.release()
-            self._state_lock = None
         if self._signals is not None:
             self._signals.service_stopped()
 
@@ -284,11 +296,32 @@ class WalSenderService(Service):
         self.log.warn("clients have not read to the end of their streams within {s} s", s=PROMPT_SHUTDOWN)
         self.factory.abort()
 
-    def _lock_state_directory(self) -> StateLock:
+    def _hold_state_directory(self) -> None:
+        """
+        Lock the state directory, once.
+
+        At the start, or in a thread before the first permanent slot; the slots never do both at once.
+        """
+        if self._state_lock is None:
+            self._state_lock = StateLock.acquire(self.settings.state_directory)
+
+    def _release_state_directory(self) -> None:
+        if self._state_lock is not None:
+            self._state_lock.release()
+            self._state_lock = None
+
+    def _load_slots(self) -> None:
+        """Read the permanent slots; nobody is served yet, so that some small files may be waited for."""
         try:
-            return StateLock.acquire(self.settings.state_directory)
+            self.slots.load()
         except ConfigurationError as error:
             raise state_directory_error(self.settings, error) from error
+        except OSError as error:
+            raise state_directory_unusable(self.settings, error) from error
+        for slot in self.slots:
+            self.log.info(
+                'replication slot "{name}" found, restart_lsn {lsn}', name=slot.name, lsn=slot.restart_lsn
+            )
 
     def _refuse(self, error: ConfigurationError) -> NoReturn:
         """Start no further: what was checked before no longer holds."""

@@ -287,13 +287,13 @@ def test_twoClusters(place: Path) -> None:
 
 
 def test_oldWal(place: Path) -> None:
-    """WAL of an era whose protocol is not spoken names what serves it nevertheless."""
-    make_wal(place / "old", maker=WalMaker(90100))
+    """WAL of an era that had no walsender names what serves it nevertheless."""
+    make_wal(place / "old", maker=WalMaker(80400))
     check_refused(
         place,
         ["-D", "old"],
-        f'WAL directory "{place}/old" holds WAL of PostgreSQL 9.1, whose replication protocol is not'
-        f" supported; --protocol-dialect=8.5 serves it to clients of the first walsender {DIRECTORY}",
+        f'WAL directory "{place}/old" holds WAL of PostgreSQL 8.4, which had no streaming replication; '
+        f"--protocol-dialect=8.5 serves it to clients of the first walsender {DIRECTORY}",
     )
 
 

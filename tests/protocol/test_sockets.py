@@ -252,3 +252,21 @@ async def test_memory_of_clients_that_do_not_read(sendfile: bool, modern: bool) 
         for _ in range(100):
             await deferLater(reactor, 0, bool)
         assert resident() - before < clients * 8 * (1 << 20)
+
+
+@both_consumers
+@both_dialects
+@pytest_twisted.ensureDeferred
+async def test_becomesStreaming(*, sendfile: bool, modern: bool) -> None:
+    """A standby that reads is soon streaming, whatever it lacked, and then gets what comes."""
+    async with Listening(sendfile=sendfile, modern=modern) as server:
+        for start in (LEVEL, LEVEL - 1000, LEVEL - (1 << 20)):
+            client = await server.connect(start)
+            (connection,) = server.connections
+            entry = connection._session.entry
+            await server.until(lambda entry=entry: entry.state == "streaming")
+            server.source.grow(server.source.flush_position + 1000)
+            size = server.source.flush_position - start
+            await server.read(client, lambda data, size=size: len(data) > size)
+            client.close()
+            await server.until(lambda: not server.connections)

@@ -28,10 +28,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wire": {"errors", "lsn"},
     "auth": {"errors", "lsn", "wire"},
     "source": {"errors", "lsn", "wal"},
+    "replication_slots": {"errors", "lsn"},
     # Never the settings object: a client may set a few of them itself, by the same rules.
-    "sender": {"auth", "errors", "lsn", "settings.values", "source", "wal", "wire"},
+    "sender": {"auth", "errors", "lsn", "replication_slots", "settings.values", "source", "wal", "wire"},
     "state_lock": {"errors"},
-    "preflight": {"errors", "lsn", "settings", "source.running_server", "state_lock", "wal"},
+    "preflight": {
+        "errors",
+        "lsn",
+        "replication_slots",
+        "settings",
+        "source.running_server",
+        "state_lock",
+        "wal",
+        "wire",
+    },
     # What the program needs of a reactor is said once, beside the room that needs most of it.
     "signals": {"sender.IServerReactor"},
     "service": {
@@ -39,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "errors",
         "lsn",
         "preflight",
+        "replication_slots",
         "sender",
         "settings",
         "signals",
@@ -68,6 +79,7 @@ DEPENDENCIES: dict[str, set[str]] = {
     "wal": {"google_crc32c"},
     "auth": TWISTED,
     "source": TWISTED,
+    "replication_slots": {*TWISTED, "google_crc32c"},
     "sender": TWISTED,
     "preflight": TWISTED,
     "signals": TWISTED,

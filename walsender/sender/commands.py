@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from walsender.errors import FeatureNotSupported, StartPositionRefused, UndefinedObject
+from walsender.errors import (
+    ConfigurationLimitExceeded,
+    FeatureNotSupported,
+    StartPositionRefused,
+    UndefinedObject,
+    WalFileMissing,
+)
+from walsender.lsn import INVALID_LSN
+from walsender.wal import TimelineHistory as History
 from walsender.wire import (
     AlterReplicationSlot,
     BaseBackup,
@@ -23,12 +31,17 @@ from walsender.wire.dialect import Dialect, ModernDialect
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from twisted.internet.defer import Deferred
+
+    from walsender.lsn import LSN, Geometry
+    from walsender.replication_slots import ReplicationSlots
     from walsender.sender.parameters import SessionParameters
     from walsender.source import IWalSource, TimelineEnd
 
 _NO_DATA_FILES: Final = (
     "This server holds WAL and no data files: take the base backup from the primary or a standby."
 )
+_NO_CATALOGS: Final = "Logical decoding needs the catalogs: connect to the primary or to a standby."
 
 
 class CommandAnswers:
@@ -36,36 +49,49 @@ class CommandAnswers:
     Answers commands for one connection.
 
     :param source: is *ready*.
+    :param process_id: whose slots the session's are.
     """
 
-    def __init__(self, source: IWalSource, dialect: Dialect, parameters: SessionParameters) -> None:
+    def __init__(
+        self,
+        source: IWalSource,
+        dialect: Dialect,
+        parameters: SessionParameters,
+        slots: ReplicationSlots,
+        process_id: int,
+    ) -> None:
         self._source = source
         self._dialect = dialect
         self._parameters = parameters
-        self._answers: Mapping[type, Callable[..., bytes]] = {
+        self._slots = slots
+        self._process_id = process_id
+        self._answers: Mapping[type, Callable[..., bytes | Deferred[bytes]]] = {
             IdentifySystem: self._identify_system,
             Show: self._show,
             TimelineHistory: self._timeline_history,
             ReadReplicationSlot: self._read_replication_slot,
             CreateReplicationSlot: self._create_replication_slot,
-            DropReplicationSlot: self._no_such_slot,
-            AlterReplicationSlot: self._no_such_slot,
+            DropReplicationSlot: self._drop_replication_slot,
+            AlterReplicationSlot: self._alter_replication_slot,
             BaseBackup: self._no_base_backup,
             UploadManifest: self._no_base_backup,
         }
 
-    def answer(self, command: Command) -> bytes:
+    def answer(self, command: Command) -> bytes | Deferred[bytes]:
         """
-        Return the answer to *command*, all but ReadyForQuery.
+        Return the answer to *command*, all but ReadyForQuery; a Deferred if it must wait for something.
 
-        :raises walsender.errors.WalsenderError: it fails.
+        :raises walsender.errors.WalsenderError: it fails; a Deferred may too.
         """
         notices = b"".join(notice.encode() for notice in command.notices)
-        return notices + self._answers[type(command)](command)
+        answer = self._answers[type(command)](command)
+        if isinstance(answer, bytes):
+            return notices + answer
+        return answer.addCallback(lambda content: notices + content)
 
     @property
     def _modern(self) -> ModernDialect:
-        assert isinstance(self._dialect, ModernDialect), "the first dialect's grammar has no such command"
+        assert isinstance(self._dialect, ModernDialect), "no grammar before 9.3 has such a command"
         return self._dialect
 
     def _identify_system(self, _: IdentifySystem) -> bytes:
@@ -82,17 +108,71 @@ class CommandAnswers:
         content = self._source.history_file(command.timeline)
         return self._modern.timeline_history(f"{command.timeline:08X}.history", content)
 
-    def _read_replication_slot(self, _: ReadReplicationSlot) -> bytes:
-        return self._modern.read_replication_slot()
+    def _read_replication_slot(self, command: ReadReplicationSlot) -> bytes:
+        slot = self._slots.get(command.slot)
+        if slot is None or not slot.restart_lsn:
+            return self._modern.read_replication_slot(None, exists=slot is not None)
+        restart = slot.restart_lsn, self._timeline_at(slot.restart_lsn)
+        return self._modern.read_replication_slot(restart, exists=True)
 
-    def _create_replication_slot(self, _: CreateReplicationSlot) -> bytes:
-        raise FeatureNotSupported("replication slots are not supported by this version of walsender")
+    def _timeline_at(self, lsn: LSN) -> int:
+        """Return which timeline of the current history has *lsn*."""
+        source = self._source
+        try:
+            content = source.history_file(source.timeline)
+        except WalFileMissing:
+            return int(source.timeline)  # the first timeline has none
+        return History.parse(source.timeline, content, source.geometry).timeline_at(lsn)
 
-    def _no_such_slot(self, command: DropReplicationSlot | AlterReplicationSlot) -> bytes:
-        raise UndefinedObject(f'replication slot "{command.slot}" does not exist')
+    def _create_replication_slot(self, command: CreateReplicationSlot) -> Deferred[bytes]:
+        if command.plugin is not None:
+            raise FeatureNotSupported(
+                "logical replication slots are not supported by walsender", hint=_NO_CATALOGS
+            )
+        try:
+            created = self._slots.create(
+                command.slot,
+                self._process_id,
+                temporary=command.temporary,
+                restart_lsn=self._reserved_from() if command.reserve_wal else INVALID_LSN,
+                reserved=self._modern.reserved_slot_names,
+            )
+        except ConfigurationLimitExceeded as error:
+            raise self._modern.slots_in_use(error) from None
+        return created.addCallback(lambda _: self._modern.create_replication_slot(command.slot))
+
+    def _reserved_from(self) -> LSN:
+        """
+        Return where RESERVE_WAL reserves from: the start of the newest segment.
+
+        A server takes the last checkpoint's redo pointer, since a base backup begins there; we have
+        none, and a client begins at the start of a segment.
+        """
+        source = self._source
+        geometry: Geometry = source.geometry
+        return geometry.lsn(geometry.segment_start(geometry.segment_number(source.flush_position)))
+
+    def _drop_replication_slot(self, command: DropReplicationSlot) -> Deferred[bytes]:
+        dropped = self._slots.drop(command.slot, self._process_id, wait=command.wait)
+        return dropped.addCallback(lambda _: self._modern.drop_replication_slot())
+
+    def _alter_replication_slot(self, command: AlterReplicationSlot) -> bytes:
+        if self._slots.get(command.slot) is None:
+            raise UndefinedObject(f'replication slot "{command.slot}" does not exist')
+        raise FeatureNotSupported("cannot use ALTER_REPLICATION_SLOT with a physical replication slot")
 
     def _no_base_backup(self, _: BaseBackup | UploadManifest) -> bytes:
         raise FeatureNotSupported("walsender cannot take a base backup", hint=_NO_DATA_FILES)
+
+
+def check_physical(command: StartReplication) -> None:
+    """
+    Check that a START_REPLICATION asks for WAL itself.
+
+    :raises walsender.errors.FeatureNotSupported: it wants it decoded.
+    """
+    if command.logical:
+        raise FeatureNotSupported("logical replication is not supported by walsender", hint=_NO_CATALOGS)
 
 
 def check_start(command: StartReplication, source: IWalSource) -> tuple[int, int, TimelineEnd]:
@@ -103,34 +183,41 @@ def check_start(command: StartReplication, source: IWalSource) -> tuple[int, int
 
     Source: PostgreSQL, src/backend/replication/walsender.c, StartReplication.
     """
-    if command.logical:
-        raise FeatureNotSupported(
-            "logical replication is not supported by walsender",
-            hint="Logical decoding needs the catalogs: connect to the primary or to a standby.",
-        )
-    if command.slot is not None:
-        raise UndefinedObject(f'replication slot "{command.slot}" does not exist')
     timeline = source.timeline if command.timeline is None else command.timeline
     end = source.end_of(timeline)
     geometry = source.geometry
     if end.next_timeline is not None and geometry.position(command.start) > end.position:
-        raise StartPositionRefused(
-            f"requested starting point {command.start} on timeline {timeline} "
-            "is not in this server's history",
-            detail=f"This server's history forked from timeline {timeline} at {geometry.lsn(end.position)}.",
-        )
+        raise not_in_history(command.start, timeline, geometry.lsn(end.position))
     return timeline, geometry.position(command.start), end
 
 
-def check_not_ahead(command: StartReplication, source: IWalSource, end: TimelineEnd) -> None:
+def check_not_ahead(command: StartReplication, source: IWalSource, end: TimelineEnd) -> bool:
     """
-    Check that the start is not ahead of what may be sent; asked after the stream has been announced.
+    Check that the start is not far ahead of what may be sent; asked after the stream has been announced.
 
-    :raises walsender.errors.StartPositionRefused: it is.
+    PostgreSQL refuses whatever is ahead.  A standby that has read further from an archive than its upstream
+    has received would then be turned away again and again, so by up to one segment it may be.
+
+    :returns: whether it is ahead at all, and the stream must be held.
+    :raises walsender.errors.StartPositionRefused: it is by more than a segment.
     """
     geometry = source.geometry
-    if end.next_timeline is None and geometry.position(command.start) > end.position:
-        raise StartPositionRefused(
-            f"requested starting point {command.start} is ahead of the WAL flush position "
-            f"of this server {geometry.lsn(end.position)}"
-        )
+    ahead = geometry.position(command.start) - end.position if end.next_timeline is None else 0
+    if ahead > geometry.segment_size:
+        raise ahead_of_flush(command.start, geometry.lsn(end.position))
+    return ahead > 0
+
+
+def ahead_of_flush(start: LSN, flush_lsn: LSN) -> StartPositionRefused:
+    """Return the error for a start behind what may be sent."""
+    return StartPositionRefused(
+        f"requested starting point {start} is ahead of the WAL flush position of this server {flush_lsn}"
+    )
+
+
+def not_in_history(start: LSN, timeline: int, switchpoint: LSN) -> StartPositionRefused:
+    """Return the error for a start behind the point where *timeline* was left."""
+    return StartPositionRefused(
+        f"requested starting point {start} on timeline {timeline} is not in this server's history",
+        detail=f"This server's history forked from timeline {timeline} at {switchpoint}.",
+    )

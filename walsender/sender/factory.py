@@ -8,6 +8,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThreadPool
 
+from walsender.replication_slots import ReplicationSlots
 from walsender.sender.page_cache import PageCache
 from walsender.sender.protocol import WalSender
 from walsender.sender.sendfile_consumer import SendfileConsumer, can_sendfile
@@ -36,6 +37,7 @@ class WalSenderFactory(Factory):
     :param wal_sender_timeout: seconds; 0 disables.
     :param authentication_timeout: seconds from connect to being let in.
     :param sendfile: move WAL in the kernel where the transport permits it.
+    :param slots: replication slots; by default temporary ones only, a hundred.
     :ivar stopping: no new client is let in.
     """
 
@@ -52,6 +54,7 @@ class WalSenderFactory(Factory):
         wal_sender_timeout: float = 60.0,
         authentication_timeout: float = 60.0,
         sendfile: bool = True,
+        slots: ReplicationSlots | None = None,
     ) -> None:
         self.reactor = reactor
         self.source = source
@@ -61,6 +64,9 @@ class WalSenderFactory(Factory):
         self.wal_sender_timeout = wal_sender_timeout
         self.authentication_timeout = authentication_timeout
         self.sendfile = sendfile
+        if slots is None:
+            slots = ReplicationSlots(None, 100, reactor, self._run_in_thread)
+        self.slots = slots
         self.stopping = False
         self._connections: set[WalSender] = set()
         self._when_empty: list[Deferred[None]] = []
@@ -107,7 +113,7 @@ class WalSenderFactory(Factory):
             May be followed by a call without, which ends the waiting.
         """
         self.stopping = True
-        for connection in list(self._connections):
+        for connection in self._streams_last():
             connection.shut_down(drain=drain)
         if not self._connections:
             return succeed(None)
@@ -117,5 +123,9 @@ class WalSenderFactory(Factory):
 
     def abort(self) -> None:
         """Drop every connection that is left."""
-        for connection in list(self._connections):
+        for connection in self._streams_last():
             connection.abort("terminating connection: shutdown")
+
+    def _streams_last(self) -> list[WalSender]:
+        """Return all connections; who waits to drop a slot must not get it because its owner is sent away."""
+        return sorted(self._connections, key=lambda connection: connection.is_streaming)

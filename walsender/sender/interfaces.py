@@ -18,6 +18,8 @@ from twisted.internet.interfaces import (
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twisted.internet.defer import Deferred
 
     from walsender.errors import WalsenderError
@@ -60,6 +62,13 @@ class IWalConsumer(Interface):
     def write(data: bytes) -> None:
         """Send *data* after all that has been given before; small, and possible at any time."""
 
+    def when_drained(drained: Callable[[], None]) -> None:
+        """
+        Call *drained* when everything given is with the kernel; perhaps at once, never after the end.
+
+        Not while the producer is paused.  It may be paused until then.
+        """
+
     def finish() -> Deferred[None]:
         """
         Give the connection back; a Deferred fires when the transport may be written to again.
@@ -80,6 +89,9 @@ class IStreamOwner(Interface):
 
     def wal_sent(position: int) -> None:
         """Everything before *position* has been handed to the consumer."""
+
+    def wal_available(position: int) -> None:
+        """Everything before *position* may be sent; it may have been told before."""
 
     def caught_up() -> None:
         """Nothing is left to send for now."""

@@ -170,7 +170,7 @@ class SessionParameters:
             "in_hot_standby": "on",
             "integer_datetimes": "on",
             "IntervalStyle": "postgres",
-            # The first walsender let in superusers only.
+            # Until 9.1 a walsender let in superusers only.
             "is_superuser": "off" if modern else "on",
             "lock_timeout": "0",
             "scram_iterations": "4096",

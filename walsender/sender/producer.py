@@ -127,6 +127,11 @@ class WalProducer:
         """Whether nothing is left to send."""
         return self.sent_position >= self._end.position
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether the next WAL to send is not even the next that the source will have."""
+        return self.sent_position > self._end.position
+
     # The source's side
 
     def wal_grew(self) -> None:
@@ -147,6 +152,8 @@ class WalProducer:
                 self._fail(refusal)
             elif self._at_boundary is None:
                 self._at_boundary = lambda: self._owner.stream_failed(refusal)
+        else:
+            self._owner.wal_available(self._end.position)
 
     # The consumer's side
 
@@ -217,6 +224,7 @@ class WalProducer:
                 message_end - position,
             )
             self._message_end = message_end
+            self._caught_up = False
         piece = self._cursor.slice(position, min(self._message_end, position + self._consumer.read_size))
         assert piece is not None, "all files of a message are open before it begins"
         self.sent_position = position + piece.length
@@ -234,7 +242,8 @@ class WalProducer:
             reply_requested=bool(self._keepalive),
         )
         self._keepalive = None
-        self._consumer.write(keepalive)
+        if keepalive:
+            self._consumer.write(keepalive)
 
     def _level(self) -> None:
         """Nothing is left to send."""

@@ -13,7 +13,8 @@ and in both cases, and when the peer is gone, `connectionLost` frees everything.
 
 Input is processed one message at a time.  It is held back while the transport's
 buffer is full, so that a client cannot ask faster than it reads, and from the
-end of a stream until the stream has handed the transport back.
+end of a stream until the stream has handed the transport back, and while a command
+waits for a disk or for other sessions.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from walsender.errors import AdminShutdown, InvalidMessage, ProtocolViolation, WalsenderError
-from walsender.sender.commands import check_not_ahead, check_start
+from walsender.sender.commands import check_not_ahead, check_physical, check_start
 from walsender.sender.startup import Session, open_session, peer_text
 from walsender.sender.states import (
-    FIRST,
-    MODERN,
     Authenticated,
     IllegalTransition,
     State,
     StreamStarted,
     next_state,
+    transitions_of,
 )
 from walsender.sender.stream import LINGER, Stream
 from walsender.wire import (
@@ -66,7 +67,7 @@ from walsender.wire.dialect import ModernDialect
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.python.failure import Failure
+    from twisted.internet.defer import Deferred
 
     from walsender.sender.factory import WalSenderFactory
     from walsender.sender.interfaces import IClientTransport
@@ -93,11 +94,12 @@ class WalSender(Protocol):
         self.factory: WalSenderFactory = factory
         self.state = State.STARTUP
         self._dialect = factory.dialect
-        self._transitions = MODERN if self._dialect.copy_both else FIRST
+        self._transitions = transitions_of(self._dialect)
         self._buffer = FrontendBuffer()
         self._session: Session | None = None
         self._stream: Stream | None = None
         self._ssl_done = self._gss_done = False
+        self._answer: Deferred[bytes] | None = None  # of the command that waits for something
         self._skipping_to_sync = False
         self._transport_full = False
         self._processing = False
@@ -128,7 +130,7 @@ class WalSender(Protocol):
 
     def readConnectionLost(self) -> None:
         """The client has closed its half: it will say no more, but may still listen."""
-        if self.state is State.COMMAND and not self._dialect.copy_both:
+        if self.state is State.COMMAND and self._dialect.reports_lost_client:
             if pending := self._buffer.pending:
                 cut_off = "unexpected EOF within message length word" if pending < _HEADER_SIZE else ""
                 self.log.info(
@@ -136,7 +138,7 @@ class WalSender(Protocol):
                     client=self.client,
                     message=cut_off or "incomplete message from client",
                 )
-            self._fail(ProtocolViolation("unexpected EOF on standby connection"))
+            self._client_lost()
         elif self.state is not State.CLOSED:
             if self._stream is not None:
                 self._log_end("unexpected EOF on standby connection")
@@ -153,6 +155,7 @@ class WalSender(Protocol):
         self.state = State.CLOSED
         self._set_timer(None)
         self._drop_stream()
+        self.forget_slots()
         if self._session is not None:
             self.factory.slot_table.free(self._session.entry)
         self.factory.connection_lost(self)
@@ -201,7 +204,13 @@ class WalSender(Protocol):
         self.state = State.CLOSED
         self._set_timer(None)
         self._drop_stream()
+        self.forget_slots()
         self.transport.abortConnection()
+
+    def forget_slots(self) -> None:
+        """Let go of the session's slots: any ERROR ends temporary ones, not only its own end does."""
+        if self._session is not None:
+            self.factory.slots.let_go(self._session.entry.process_id)
 
     def log_error(self, error: WalsenderError) -> None:
         """Log, in one line, what the client is told."""
@@ -224,6 +233,11 @@ class WalSender(Protocol):
         return f"{where} {printable(entry.user)} {printable(entry.application_name)}".rstrip()
 
     # The server's side
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether WAL flows, or is about to stop."""
+        return self._stream is not None
 
     def shut_down(self, *, drain: bool = False) -> None:
         """
@@ -249,7 +263,7 @@ class WalSender(Protocol):
 
     @property
     def _is_held(self) -> bool:
-        return self._stream is not None and self._stream.ending
+        return self._answer is not None or (self._stream is not None and self._stream.ending)
 
     def _process(self) -> None:
         """Take messages from the buffer until it has no whole one, or input is held back."""
@@ -344,18 +358,45 @@ class WalSender(Protocol):
         if isinstance(command, StartReplication):
             self._start_replication(command, self._session)
         else:
-            self.transport.write(self._session.answers.answer(command) + _READY)
+            answer = self._session.answers.answer(command)
+            if isinstance(answer, bytes):
+                self.transport.write(answer + _READY)
+            else:
+                self._answer = answer
+                answer.addBoth(self._answered)
+
+    def _answered(self, result: bytes | Failure) -> None:
+        """A command that had to wait is done."""
+        self._answer = None
+        if isinstance(result, Failure) and not result.check(WalsenderError):
+            self.log.failure("internal error while serving {client}", result, client=self.client)
+        if self.state is State.CLOSED:
+            return  # whoever asked is gone
+        if isinstance(result, bytes):
+            self.transport.write(result + _READY)
+        else:
+            error = result.value
+            self._fail(error if isinstance(error, WalsenderError) else WalsenderError("internal error"))
+        if self.state is State.COMMAND and not self._transport_full:
+            self.transport.resumeProducing()
+            self._process()
 
     def _start_replication(self, command: StartReplication, session: Session) -> None:
         factory, source, dialect = self.factory, self.factory.source, self._dialect
+        check_physical(command)
+        slot = None
+        if command.slot is not None:
+            slot = factory.slots.acquire(command.slot, session.entry.process_id)
+        # From here on an error takes the slot away again, as any error does.
         timeline, start, end = check_start(command, source)
         if end.next_timeline is not None and start == end.position:
-            assert isinstance(dialect, ModernDialect), "the first dialect knows the current timeline only"
+            assert isinstance(dialect, ModernDialect), "before 9.3 there is the current timeline only"
+            if slot is not None:
+                slot.release()
             self.transport.write(dialect.stream_result(end.next_timeline, source.geometry.lsn(start)))
             return
         self.transport.write(dialect.start_response())
-        if dialect.copy_both:
-            check_not_ahead(command, source, end)
+        held = not dialect.waits_for_wal and check_not_ahead(command, source, end)
         self.advance(StreamStarted)
         self.transport.unregisterProducer()
         if self._transport_full:  # by the last answer; from now on only the stream's output waits
@@ -371,6 +412,8 @@ class WalSender(Protocol):
             timeline,
             start,
             session.parameters.wal_sender_timeout,
+            slot,
+            held=held,
         )
         self.log.info(
             "{client} started streaming WAL at {lsn} on timeline {timeline}",
@@ -392,6 +435,7 @@ class WalSender(Protocol):
             self._stream.refuse(error)
             return
         self.log_error(error)
+        self.forget_slots()
         fatal = self._session is None or self._dialect.severity(error) == "FATAL"
         if isinstance(error, ObsoleteProtocol):
             self.transport.write(old_format_error(error))
@@ -404,12 +448,21 @@ class WalSender(Protocol):
 
     def _violated(self, error: SilentViolation) -> None:
         """The stream of bytes makes no sense any more."""
-        if self._session is not None and not self._dialect.copy_both and self._stream is None:
+        if self._session is not None and self._dialect.reports_lost_client and self._stream is None:
             self.log_error(error)
-            self._fail(ProtocolViolation("unexpected EOF on standby connection"))
+            self._client_lost()
             return
         self._log_end(error.message)
         self._close()
+
+    def _client_lost(self) -> None:
+        """The client will send no further command, and has not said good-bye."""
+        message = "unexpected EOF on standby connection"
+        if self._dialect.tells_lost_client:
+            self._fail(ProtocolViolation(message))
+        else:
+            self._log_end(message)
+            self._close()
 
     def _close(self) -> None:
         """Read no more; close when the transport has sent what it has, or after a bound."""
@@ -420,6 +473,7 @@ class WalSender(Protocol):
             self._drop_stream()
         else:
             self.transport.unregisterProducer()
+        self.forget_slots()
         self._set_timer(LINGER, self.transport.abortConnection)
         self.transport.loseConnection()
 

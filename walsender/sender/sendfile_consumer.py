@@ -27,14 +27,17 @@ from typing import TYPE_CHECKING, Final
 
 from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPullProducer, IReactorFDSet, IWriteDescriptor
+from twisted.internet.interfaces import IReactorFDSet, IWriteDescriptor
 from twisted.internet.main import CONNECTION_LOST
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from walsender.sender.interfaces import IClientTransport, IWalConsumer
+from walsender.sender.transport_drained import TransportDrained
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from walsender.sender.page_cache import PageCache
     from walsender.sender.producer import WalProducer
     from walsender.source import WalSlice
@@ -60,23 +63,6 @@ def can_sendfile(transport: IClientTransport, reactor: object) -> bool:
         and not getattr(transport, "TLS", False)
         and IReactorFDSet.providedBy(reactor)
     )
-
-
-@implementer(IPullProducer)
-class _TransportDrained:
-    """Calls *drained* once the transport has written everything that it was given."""
-
-    def __init__(self, consumer: SendfileConsumer) -> None:
-        self._consumer = consumer
-        self._registered = False
-
-    def resumeProducing(self) -> None:
-        if self._registered:
-            self._consumer.transport_drained()
-        self._registered = True
-
-    def stopProducing(self) -> None:
-        self._consumer.connection_lost()
 
 
 @implementer(IWalConsumer, IWriteDescriptor)
@@ -112,7 +98,8 @@ class SendfileConsumer:
     def start(self, producer: WalProducer) -> None:
         """See `IWalConsumer`."""
         self._producer = producer
-        self._transport.registerProducer(_TransportDrained(self), False)
+        drained = TransportDrained(self.transport_drained, self.connection_lost)
+        self._transport.registerProducer(drained, False)
 
     def send(self, prefix: bytes, piece: WalSlice) -> None:
         """See `IWalConsumer`."""
@@ -143,6 +130,10 @@ class SendfileConsumer:
         self._tail += data
         if self._socket is not None and not self._warming and not self._watching:
             self._push()
+
+    def when_drained(self, drained: Callable[[], None]) -> None:
+        """See `IWalConsumer`: while the producer runs, nothing is left here but perhaps a keepalive."""
+        drained()
 
     def finish(self) -> Deferred[None]:
         """See `IWalConsumer`."""

@@ -37,6 +37,11 @@ class WalSenderEntry:
     :ivar state: as ``pg_stat_replication.state``.
     :ivar sent_lsn: end of what has been given to the transport; 0 before a start.
     :ivar write_lsn: as the standby reported it; likewise *flush_lsn* and *replay_lsn*.
+    :ivar write_lag: seconds from when WAL was here to when the standby reported to have written it, or
+        ``None``; likewise *flush_lag* and *replay_lag*.
+    :ivar xmin: the oldest transaction that the standby's queries need, by hot standby feedback:
+        epoch in the high half, as in a `FullTransactionId`; 0 for none.  It outlives the stream.
+    :ivar catalog_xmin: the same for catalogs only.
     :ivar reply_time: the standby's clock in its last report; ``None`` before one.
     """
 
@@ -51,7 +56,12 @@ class WalSenderEntry:
     write_lsn: LSN = INVALID_LSN
     flush_lsn: LSN = INVALID_LSN
     replay_lsn: LSN = INVALID_LSN
+    write_lag: float | None = None
+    flush_lag: float | None = None
+    replay_lag: float | None = None
     reply_time: float | None = None
+    xmin: int = 0
+    catalog_xmin: int = 0
 
     @property
     def activity(self) -> str:
@@ -62,6 +72,7 @@ class WalSenderEntry:
         """Forget the stream that has ended."""
         self.state = STARTUP
         self.sent_lsn = self.write_lsn = self.flush_lsn = self.replay_lsn = INVALID_LSN
+        self.write_lag = self.flush_lag = self.replay_lag = None
         self.reply_time = None
 
 

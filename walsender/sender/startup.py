@@ -113,7 +113,9 @@ def open_session(
         key = secrets.token_bytes(32 if minor >= 2 else 4)
         write(BackendKeyData(entry.process_id, key).encode())
     write(ReadyForQuery().encode())
-    return Session(entry, parameters, CommandAnswers(source, dialect, parameters))
+    return Session(
+        entry, parameters, CommandAnswers(source, dialect, parameters, factory.slots, entry.process_id)
+    )
 
 
 class NotForSessions(FeatureNotSupported, severity="FATAL"):

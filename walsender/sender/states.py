@@ -3,8 +3,8 @@ The conversation as data: its states, and which message or event leads from one 
 
 What is absent is illegal: for a message that is the client's fault, and the
 dialect words the refusal; for an event of our own it is a bug.  The table belongs
-to the dialect: the oldest one knows neither CopyDone nor an end of a timeline,
-and its table is smaller.  The diagram in the documentation is drawn from here.
+to the dialect: those before 9.3 know neither CopyDone nor an end of a timeline,
+and their tables are smaller.  The diagram in the documentation is drawn from here.
 
 While WAL streams, no table is asked per slice; only what the standby sends is
 looked up.
@@ -32,6 +32,7 @@ from walsender.wire import (
     Sync,
     Terminate,
 )
+from walsender.wire.dialect import Dialect, ModernDialect
 
 
 class State(enum.Enum):
@@ -121,14 +122,31 @@ MODERN: Final[Transitions] = {
     State.CLOSED: {},
 }
 
-# The first walsender: one command starts the stream, only its end stops it.
-FIRST: Final[Transitions] = {
+# Before 9.3: one command starts the stream, only the connection's end stops it.
+_ONE_COMMAND: Final[Mapping[type, State]] = {
+    Query: State.COMMAND,
+    StreamStarted: State.STREAMING,
+    Terminate: State.CLOSED,
+}
+
+# 9.1 and 9.2: the standby reports while WAL streams.
+REPORTING: Final[Transitions] = {
     **_BEGINNING,
-    State.COMMAND: {
-        Query: State.COMMAND,
-        StreamStarted: State.STREAMING,
+    State.COMMAND: _ONE_COMMAND,
+    State.STREAMING: {
+        CopyData: State.STREAMING,
+        StreamFailed: State.CLOSED,
+        ShutdownBegun: State.STOPPING,
         Terminate: State.CLOSED,
     },
+    State.STOPPING: {CopyData: State.STOPPING, StreamFailed: State.CLOSED, Terminate: State.CLOSED},
+    State.CLOSED: {},
+}
+
+# The first walsender and 9.0: the standby can do nothing but go.
+FIRST: Final[Transitions] = {
+    **_BEGINNING,
+    State.COMMAND: _ONE_COMMAND,
     State.STREAMING: {
         StreamFailed: State.CLOSED,
         ShutdownBegun: State.STOPPING,
@@ -137,6 +155,13 @@ FIRST: Final[Transitions] = {
     State.STOPPING: {StreamFailed: State.CLOSED, Terminate: State.CLOSED},
     State.CLOSED: {},
 }
+
+
+def transitions_of(dialect: Dialect) -> Transitions:
+    """Return the table of *dialect*."""
+    if isinstance(dialect, ModernDialect):
+        return MODERN
+    return REPORTING if dialect.copy_both else FIRST
 
 
 class IllegalTransition(WalsenderError, sqlstate="08P01", severity="FATAL"):

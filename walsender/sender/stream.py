@@ -7,6 +7,7 @@ boundary unless the connection is aborted:
 * the client sends CopyDone: ours is the answer, then the results;
 * a historic timeline is sent: CopyDone, the client's CopyDone, then the results;
 * WAL cannot be read: an ErrorResponse; the session goes on unless the dialect forbids it;
+* a start that was held, because it is ahead of the source's end, is not reached in time: likewise;
 * the server stops: ``COPY 0`` and the connection is closed;
 * the client breaks the protocol: a FATAL ErrorResponse and the connection is closed;
 * the client is silent for too long, or a file becomes shorter inside a message: abort.
@@ -23,12 +24,14 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from walsender.lsn import LSN
+from walsender.sender.commands import ahead_of_flush, not_in_history
 from walsender.sender.interfaces import IStreamOwner, IWalConsumer
+from walsender.sender.lag import StandbyLag
 from walsender.sender.producer import WalProducer
 from walsender.sender.reply_timeout import ReplyTimeout
 from walsender.sender.slot_table import CATCHUP, STOPPING, STREAMING, WalSenderEntry
 from walsender.sender.states import ShutdownBegun, State, StreamFailed, TimelineEnded
-from walsender.wire import ReadyForQuery, StandbyStatusUpdate, from_pg_timestamp
+from walsender.wire import HotStandbyFeedback, ReadyForQuery, StandbyStatusUpdate, from_pg_timestamp
 from walsender.wire.dialect import Dialect, ModernDialect
 
 if TYPE_CHECKING:
@@ -37,14 +40,25 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
     from walsender.errors import WalsenderError
+    from walsender.replication_slots import HeldSlot
     from walsender.source import IWalSource, TimelineEnd
 
 # While a drain waits for a standby to confirm, it is asked again at most this
 # often: PostgreSQL asks after every reply and spins with a standby that cannot confirm.
 _DRAIN_ASKS_EVERY: Final = 0.1  # seconds
 
+# How long a start is held where wal_sender_timeout sets no limit.
+_UNLIMITED_HOLD: Final = 60.0  # seconds
+
 # How long a peer may take to read our last words.
 LINGER: Final = 10.0  # seconds
+
+_FIRST_TRANSACTION: Final = 3  # below are numbers with a meaning of their own
+
+
+def _full_transaction_id(epoch: int, transaction_id: int) -> int:
+    """Return a transaction id with its epoch in the high half; 0 for none."""
+    return epoch << 32 | transaction_id if transaction_id >= _FIRST_TRANSACTION else 0
 
 
 class IStreamHost(Protocol):
@@ -69,6 +83,9 @@ class IStreamHost(Protocol):
     def log_error(self, error: WalsenderError) -> None:
         """Log what the client is told."""
 
+    def forget_slots(self) -> None:
+        """Let go of all slots of the session, as any ERROR does."""
+
 
 @implementer(IStreamOwner)
 class Stream:
@@ -76,6 +93,8 @@ class Stream:
     One stream to one client.
 
     :param timeout: ``wal_sender_timeout`` in seconds.
+    :param slot: follows what the standby has flushed, until the stream is over.
+    :param held: the start is ahead of what may be sent, and is given some time to be reached.
     :ivar ending: the end is on its way; what the client sends now is for after it.
     """
 
@@ -92,6 +111,9 @@ class Stream:
         timeline: int,
         start: int,
         timeout: float,
+        slot: HeldSlot | None = None,
+        *,
+        held: bool = False,
     ) -> None:
         self._host = host
         self._geometry = source.geometry
@@ -100,8 +122,14 @@ class Stream:
         self._consumer = consumer
         self._entry = entry
         self._clock = clock
+        self._slot = slot
         self._timeline = timeline
         self._producer = WalProducer(source, dialect, consumer, self, clock, timeline, start)
+        self._lag = StandbyLag()
+        self._start = start
+        self._hold: IDelayedCall | None = None
+        if held:
+            self._hold = clock.callLater(timeout or _UNLIMITED_HOLD, self._hold_expired)
         self._ended: TimelineEnd | None = None
         self._draining = False
         self._may_ask_at = 0.0
@@ -132,14 +160,15 @@ class Stream:
 
         :raises WalsenderError: it is no message of a standby.
         """
-        assert isinstance(self._dialect, ModernDialect), "the first dialect hears nothing"
         message = self._dialect.decode_standby(data)
         if isinstance(message, StandbyStatusUpdate):
             self._status_received(message)
+        else:
+            self._feedback_received(message)
 
     def copy_done_received(self) -> None:
         """The client ends the stream, or answers our end of it."""
-        assert isinstance(self._dialect, ModernDialect), "the first dialect has no CopyDone"
+        assert isinstance(self._dialect, ModernDialect), "no dialect before 9.3 has CopyDone"
         self.ending = True
         if self._ended is not None:
             self._farewell(self._result(self._ended), self._host.stream_ended)
@@ -172,8 +201,8 @@ class Stream:
 
     def drain(self) -> None:
         """Send all there is now, wait until the standby confirms it, then end."""
-        if self._ended is not None:
-            self.shut_down()
+        if self._ended is not None or self._producer.is_ahead:
+            self.shut_down()  # there is nothing that the standby could confirm
         elif not self.ending and not self._draining:
             self._begin_shutdown()
             self._draining = True
@@ -185,6 +214,7 @@ class Stream:
         self._stop_timers()
         self._producer.stopProducing()
         self._consumer.close()
+        self._release_slot()
 
     # IStreamOwner
 
@@ -192,17 +222,29 @@ class Stream:
         """See `IStreamOwner`."""
         self._entry.sent_lsn = self._geometry.lsn(position)
 
+    def wal_available(self, position: int) -> None:
+        """See `IStreamOwner`."""
+        self._lag.advanced(position, self._clock.seconds())
+        if self._hold is not None and position >= self._start:
+            self._release()
+
     def caught_up(self) -> None:
         """See `IStreamOwner`."""
         if self._draining:
             self._check_drained()
         elif self._entry.state == CATCHUP:
-            self._entry.state = STREAMING
+            # In a stream that is held too: not much later the consumer could not tell any more.
+            self._consumer.when_drained(self._output_drained)
 
     def timeline_ended(self, end: TimelineEnd) -> None:
         """See `IStreamOwner`."""
+        if self._hold is not None:
+            # The standby has WAL of a branch that was left before it; no end of ours could tell it so.
+            start, switchpoint = self._geometry.lsn(self._start), self._geometry.lsn(end.position)
+            self.stream_failed(not_in_history(start, self._timeline, switchpoint))
+            return
         if self._draining or not isinstance(self._dialect, ModernDialect):
-            # The first dialect has no words for another timeline: its standby
+            # Before 9.3 there are no words for another timeline: the standby
             # comes back and finds it by IDENTIFY_SYSTEM.
             self._say_goodbye()
             return
@@ -222,14 +264,65 @@ class Stream:
     # Inside
 
     def _result(self, end: TimelineEnd) -> bytes:
-        assert isinstance(self._dialect, ModernDialect), "the first dialect has no results of streams"
+        assert isinstance(self._dialect, ModernDialect), "no dialect before 9.3 has results of streams"
         return self._dialect.stream_result(end.next_timeline, self._geometry.lsn(end.position))
 
+    def _output_drained(self) -> None:
+        """
+        All that was sent is with the kernel; if nothing has come since, the standby is level.
+
+        It stays `STREAMING` when it falls behind again.
+
+        Source: PostgreSQL, src/backend/replication/walsender.c, WalSndLoop.
+        """
+        if self._entry.state == CATCHUP and self._hold is None and self._producer.level:
+            self._entry.state = STREAMING
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the start is still waited for: what the standby reports then is not about WAL of ours."""
+        return self._hold is not None
+
+    def _release(self) -> None:
+        """What was waited for is there."""
+        self._stop_holding()
+        self._output_drained()  # but for a keepalive; what is sent from now on is waited for as ever
+
+    def _stop_holding(self) -> None:
+        hold, self._hold = self._hold, None
+        if hold is not None and hold.active():
+            hold.cancel()
+
+    def _hold_expired(self) -> None:
+        self._stop_holding()
+        lsn = self._geometry.lsn
+        self.refuse(ahead_of_flush(lsn(self._start), lsn(self._source.flush_position)))
+
+    def _feedback_received(self, feedback: HotStandbyFeedback) -> None:
+        """
+        Keep what transactions the standby still needs.
+
+        PostgreSQL ignores what is ahead of its own transaction counter, or so far behind
+        that it has wrapped around.  There is no such counter here, so all is believed but
+        for numbers that no transaction has.
+
+        Source: PostgreSQL, src/backend/replication/walsender.c, ProcessStandbyHSFeedbackMessage.
+        """
+        self._entry.xmin = _full_transaction_id(feedback.epoch, feedback.xmin)
+        self._entry.catalog_xmin = _full_transaction_id(feedback.catalog_epoch, feedback.catalog_xmin)
+
     def _status_received(self, status: StandbyStatusUpdate) -> None:
-        entry = self._entry
-        entry.write_lsn = status.write_lsn
-        entry.flush_lsn = status.flush_lsn
-        entry.replay_lsn = status.replay_lsn
+        entry, geometry, lag = self._entry, self._geometry, self._lag
+        write = geometry.position(status.write_lsn)
+        flush = geometry.position(status.flush_lsn)
+        replay = geometry.position(status.replay_lsn)
+        # Made comparable on the way: the end of a log file is the start of the next.
+        entry.write_lsn, entry.flush_lsn, entry.replay_lsn = map(geometry.lsn, (write, flush, replay))
+        lag.replied(write, flush, replay, geometry.position(entry.sent_lsn), self._clock.seconds())
+        entry.write_lag, entry.flush_lag, entry.replay_lag = lag.write, lag.flush, lag.replay
+        # A start that is held says nothing about WAL of ours, and moves no slot.
+        if self._slot is not None and not self.is_held:
+            self._slot.advance(entry.flush_lsn)
         entry.reply_time = from_pg_timestamp(status.sent_at_us)
         if status.reply_requested and self._host.state is not State.ENDING:
             self._producer.send_keepalive(reply_requested=False)
@@ -282,6 +375,7 @@ class Stream:
 
     def _tell(self, error: WalsenderError) -> None:
         self._host.log_error(error)
+        self._host.forget_slots()
         message = self._dialect.error(error)
         if self._is_last(error):
             self._farewell(message, self._host.stream_closed)
@@ -298,6 +392,8 @@ class Stream:
         if self._over:
             return
         self._over = True
+        self._stop_holding()
+        self._release_slot()  # before the client can know that the stream is over
         self._producer.stopProducing()
         self._consumer.write(last_words)
         self._consumer.finish().addCallback(self._handed_back, then)
@@ -307,6 +403,10 @@ class Stream:
         if self._host.state is State.COMMAND:
             self._entry.reset()
         then()
+
+    def _release_slot(self) -> None:
+        if self._slot is not None:
+            self._slot.release()
 
     def _begin_shutdown(self) -> None:
         if self._host.state is not State.STOPPING:
@@ -322,6 +422,7 @@ class Stream:
 
     def _stop_timers(self) -> None:
         self._timeout.stop()
+        self._stop_holding()
         for timer in (self._linger, self._asking_later):
             if timer is not None and timer.active():
                 timer.cancel()

@@ -10,8 +10,11 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from walsender.sender.interfaces import IClientTransport, IWalConsumer
+from walsender.sender.transport_drained import TransportDrained
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from walsender.sender.page_cache import PageCache
     from walsender.sender.producer import WalProducer
     from walsender.source import WalSlice
@@ -37,6 +40,7 @@ class TransportConsumer:
         self._page_cache = page_cache
         self._producer: WalProducer | None = None
         self._transport_full = False
+        self._empty = False  # nothing was written since the transport told that its buffer is empty
         self._reading = False
         self._tail = b""  # to be written after the cold range
         self._finished: Deferred[None] | None = None
@@ -66,7 +70,26 @@ class TransportConsumer:
         if self._reading:
             self._tail += data
         else:
+            self._empty = False
             self._transport.write(data)
+
+    def when_drained(self, drained: Callable[[], None]) -> None:
+        """
+        See `IWalConsumer`.
+
+        A transport tells a producer of our kind that its buffer is empty only after it was full.
+        So for this once another kind is registered in our place, and as nobody would be told that
+        the buffer is full, nothing is produced meanwhile.  A producer that has caught up has written
+        in this turn of the reactor, if at all since the buffer was empty: there is something to wait for.
+        """
+        if self._empty:
+            drained()
+            return
+        self.pauseProducing()
+        self._transport.unregisterProducer()
+        self._transport.registerProducer(
+            TransportDrained(lambda: self._transport_drained(drained), self.stopProducing), False
+        )
 
     def finish(self) -> Deferred[None]:
         """
@@ -98,6 +121,7 @@ class TransportConsumer:
     def resumeProducing(self) -> None:
         """The transport's buffer is empty."""
         self._transport_full = False
+        self._empty = True
         if self._finished is not None:
             self._hand_back_if_done()
         elif self._producer is not None and not self._reading:
@@ -109,6 +133,15 @@ class TransportConsumer:
         if producer is not None:
             self._page_cache.forget()
             producer.stopProducing()
+
+    def _transport_drained(self, drained: Callable[[], None]) -> None:
+        if self._producer is None:
+            return
+        self._transport.unregisterProducer()
+        self._transport.registerProducer(self, True)
+        if self._producer is not None:
+            drained()
+            self.resumeProducing()
 
     def _warmed(self, _: object, prefix: bytes, piece: WalSlice) -> None:
         if self._producer is None:
@@ -139,6 +172,7 @@ class TransportConsumer:
             return self._read_failed(piece, prefix, 0, error)
         if len(data) < piece.length:
             return self._read_failed(piece, prefix, len(data), None)
+        self._empty = False
         # Both in one call: joined they would be copied once more.
         self._transport.writeSequence((prefix, data) if prefix else (data,))
         return True

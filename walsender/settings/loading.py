@@ -68,6 +68,7 @@ class Settings:
     :ivar wal_directory: where the WAL segments are.
     :ivar listen: endpoint strings, at least one.
     :ivar max_wal_senders: size of the slot table.
+    :ivar max_replication_slots: of both kinds together.
     :ivar wal_sender_timeout: seconds; 0 is none.
     :ivar wal_sender_shutdown_timeout: seconds a drain may wait; 0 is not at all.
     :ivar wal_sender_delay: seconds between two looks at the directory.
@@ -84,6 +85,7 @@ class Settings:
     wal_directory: str
     listen: tuple[str, ...]
     max_wal_senders: int
+    max_replication_slots: int
     wal_sender_timeout: float
     wal_sender_shutdown_timeout: float
     wal_sender_delay: float

@@ -90,6 +90,14 @@ SETTINGS: Final = (
         restart_required=True,
     ),
     Setting(
+        "max_replication_slots",
+        Integer(0, 262143),
+        "NUMBER",
+        "how many replication slots there may be",
+        "100",
+        restart_required=True,
+    ),
+    Setting(
         "wal_sender_timeout",
         Duration(0, MAX_INTEGER),
         "TIME",

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from walsender.sender import states
-from walsender.sender.states import FIRST, MODERN, IllegalTransition, State, next_state
+from walsender.sender.states import (
+    FIRST,
+    MODERN,
+    REPORTING,
+    IllegalTransition,
+    State,
+    next_state,
+    transitions_of,
+)
 from walsender.wire import (
     CancelRequest,
     CopyData,
@@ -29,6 +37,7 @@ from walsender.wire import (
     Terminate,
     UnknownMessage,
 )
+from walsender.wire.dialect import FirstDialect, dialect_of
 
 if TYPE_CHECKING:
     from walsender.sender.states import Transitions
@@ -59,9 +68,9 @@ EVENTS = [
     states.StreamFailed,
     states.ShutdownBegun,
 ]
-TABLES = {"MODERN": MODERN, "FIRST": FIRST}
+TABLES = {"MODERN": MODERN, "REPORTING": REPORTING, "FIRST": FIRST}
 
-tables = st.sampled_from([MODERN, FIRST])
+tables = st.sampled_from(list(TABLES.values()))
 inputs = st.sampled_from(MESSAGES + EVENTS)
 
 
@@ -78,13 +87,13 @@ def reachable(table: Transitions, start: State = State.STARTUP) -> set[State]:
 
 
 class TableTests(SynchronousTestCase):
-    """Properties of both tables."""
+    """Properties of all tables."""
 
     @given(tables, st.sampled_from(State), inputs)
     def test_closed(self, table: Transitions, state: State, received: type) -> None:
         """Whatever arrives in whatever state: a state of the same table, or the typed error."""
         if state not in table:
-            self.assertIs(FIRST, table)
+            self.assertIsNot(MODERN, table)
             return
         try:
             following = next_state(table, state, received)
@@ -132,12 +141,31 @@ class TableTests(SynchronousTestCase):
         """No state is of no use."""
         self.assertEqual(set(State), set(MODERN))
 
-    def test_firstIsSmaller(self) -> None:
-        """The first dialect knows no end of a stream but the connection's."""
-        self.assertEqual(set(State) - {State.ENDING}, set(FIRST))
-        for received in (CopyDone, CopyData, states.TimelineEnded):
-            self.assertRaises(IllegalTransition, next_state, FIRST, State.STREAMING, received)
-        self.assertNotIn(State.COMMAND, reachable(FIRST, State.STREAMING))
+    def test_olderAreSmaller(self) -> None:
+        """Before 9.3 there is no end of a stream but the connection's."""
+        for table in (REPORTING, FIRST):
+            self.assertEqual(set(State) - {State.ENDING}, set(table))
+            for received in (CopyDone, Query, states.TimelineEnded):
+                self.assertRaises(IllegalTransition, next_state, table, State.STREAMING, received)
+            self.assertNotIn(State.COMMAND, reachable(table, State.STREAMING))
+
+    def test_reportsSince91(self) -> None:
+        """What a standby reports is read where there are reports, also while the server stops."""
+        for state in (State.STREAMING, State.STOPPING):
+            self.assertIs(state, next_state(REPORTING, state, CopyData))
+            self.assertRaises(IllegalTransition, next_state, FIRST, state, CopyData)
+
+    def test_tableOfADialect(self) -> None:
+        """Each era has its table."""
+        self.assertIs(FIRST, transitions_of(FirstDialect(180000, "little")))
+        for version, table in (
+            (90000, FIRST),
+            (90100, REPORTING),
+            (90200, REPORTING),
+            (90300, MODERN),
+            (190000, MODERN),
+        ):
+            self.assertIs(table, transitions_of(dialect_of(version, "little")), version)
 
     def test_copyEndsInTheCommandPhase(self) -> None:
         """Each way in which a modern stream ends without its connection leads back to commands."""

@@ -48,6 +48,7 @@ class DefaultsTests(LoadingTestCase):
                 wal_directory="/wal",
                 listen=("tcp:5433:interface=127.0.0.1",),
                 max_wal_senders=100,
+                max_replication_slots=100,
                 wal_sender_timeout=60.0,
                 wal_sender_shutdown_timeout=60.0,
                 wal_sender_delay=0.2,

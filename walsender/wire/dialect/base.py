@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from walsender.errors import ProtocolViolation
+from walsender.errors import ProtocolViolation, TooManyConnections
 from walsender.wire.backend import (
     CommandComplete,
     DataRow,
@@ -18,10 +18,11 @@ from walsender.wire.backend import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from walsender.errors import InsufficientPrivilege, TooManyConnections, WalFileError, WalsenderError
+    from walsender.errors import InsufficientPrivilege, WalFileError, WalsenderError
     from walsender.lsn import LSN, Geometry
     from walsender.wire.framing import MessageRules
     from walsender.wire.frontend import FrontendMessage
+    from walsender.wire.replication import StandbyMessage
     from walsender.wire.startup import ReplicationMode
     from walsender.wire.statements import Command
 
@@ -55,12 +56,18 @@ class Dialect(ABC):
     What one server era puts on the wire.
 
     :ivar version: of the server whose WAL is sent, as 90600 or 180000.
-    :cvar copy_both: the standby may talk while WAL streams: replies, keepalives, CopyDone, more commands.
+    :cvar copy_both: the standby may talk while WAL streams, and reports how far it is.
+    :cvar waits_for_wal: a stream may begin any way ahead of what may be sent, and then waits without limit.
+    :cvar reports_lost_client: end of file between commands is an error, which is logged.
+    :cvar tells_lost_client: and a FATAL error is sent after the client that may be gone.
     :cvar reserves_before_authentication: a walsender place is taken first; otherwise last.
     :cvar sends_key_data: BackendKeyData is part of the greeting.
     """
 
     copy_both: ClassVar[bool]
+    waits_for_wal: ClassVar[bool] = True
+    reports_lost_client: ClassVar[bool] = True
+    tells_lost_client: ClassVar[bool] = False
     reserves_before_authentication: ClassVar[bool]
     sends_key_data: ClassVar[bool]
 
@@ -121,6 +128,15 @@ class Dialect(ABC):
     @abstractmethod
     def keepalive(self, sent: LSN, seconds: float, *, reply_requested: bool) -> bytes:
         """Return a whole keepalive message; empty where there are none."""
+
+    def decode_standby(self, data: bytes) -> StandbyMessage:
+        """
+        Return what a standby reports in a CopyData.
+
+        :raises InvalidMessage: it is cut off.
+        :raises UnknownStandbyMessage: it begins with no known tag.
+        """
+        raise AssertionError(f"{type(self).__name__} hears nothing while it streams, and reads no CopyData")
 
     @abstractmethod
     def open_error(
@@ -186,8 +202,8 @@ class Dialect(ABC):
         return error.severity
 
     def too_many_connections(self, error: TooManyConnections) -> TooManyConnections:
-        """Return *error* as this era words it."""
-        return error
+        """Return *error* as this era words it: settings are quoted since 17."""
+        return error if self.version >= 170000 else TooManyConnections(error.message.replace('"', ""))
 
     @property
     def farewell(self) -> bytes:

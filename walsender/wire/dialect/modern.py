@@ -6,7 +6,14 @@ import errno
 import struct
 from typing import TYPE_CHECKING, Final
 
-from walsender.errors import DataCorrupted, InsufficientPrivilege, WalFileError, WalFileMissing, file_error
+from walsender.errors import (
+    ConfigurationLimitExceeded,
+    DataCorrupted,
+    InsufficientPrivilege,
+    WalFileError,
+    WalFileMissing,
+    file_error,
+)
 from walsender.wire.backend import (
     CommandComplete,
     CopyBothResponse,
@@ -41,6 +48,8 @@ class ModernDialect(Dialect):
     """PostgreSQL 9.3 and later."""
 
     copy_both = True
+    waits_for_wal = False
+    reports_lost_client = False
     reserves_before_authentication = True
     sends_key_data = True
 
@@ -71,12 +80,7 @@ class ModernDialect(Dialect):
         return COPY_MESSAGES if streaming else COMMAND_MESSAGES
 
     def decode_standby(self, data: bytes) -> StandbyMessage:
-        """
-        Return what a standby reports in a CopyData.
-
-        :raises InvalidMessage: it is cut off.
-        :raises UnknownStandbyMessage: it begins with no known tag.
-        """
+        """See `Dialect`."""
         return self._layout.decode_standby(data)
 
     def lsn_text(self, lsn: int) -> bytes:
@@ -120,14 +124,48 @@ class ModernDialect(Dialect):
         fields = (self._text("filename"), Field("content", content_type, -1, self._typmod))
         return result_set(fields, (filename.encode(), content)) + self.complete("TIMELINE_HISTORY")
 
-    def read_replication_slot(self) -> bytes:
-        """Return the answer to READ_REPLICATION_SLOT of a slot that does not exist: three NULLs."""
+    def create_replication_slot(self, name: str) -> bytes:
+        """
+        Return the answer to CREATE_REPLICATION_SLOT of a physical slot.
+
+        No position is told, not even with RESERVE_WAL.
+        """
+        names = ("slot_name", "consistent_point", "snapshot_name", "output_plugin")
+        row = (name.encode(), self.lsn_text(0), None, None)
+        return result_set([self._text(field) for field in names], row) + self.complete(
+            "CREATE_REPLICATION_SLOT"
+        )
+
+    def drop_replication_slot(self) -> bytes:
+        """Return the answer to DROP_REPLICATION_SLOT: no rows."""
+        return self.complete("DROP_REPLICATION_SLOT")
+
+    @property
+    def reserved_slot_names(self) -> frozenset[str]:
+        """Names of slots that only the server itself may make."""
+        return frozenset({"pg_conflict_detection"} if self.version >= 190000 else ())
+
+    def slots_in_use(self, error: ConfigurationLimitExceeded) -> ConfigurationLimitExceeded:
+        """Return *error* as this version words it: settings stand in quotes since 17."""
+        hint = error.hint if error.hint is None or self.version >= 170000 else error.hint.replace('"', "")
+        return ConfigurationLimitExceeded(error.message, detail=error.detail, hint=hint)
+
+    def read_replication_slot(self, restart: tuple[LSN, int] | None, *, exists: bool) -> bytes:
+        """
+        Return the answer to READ_REPLICATION_SLOT.
+
+        :param restart: where WAL is needed from and which timeline that is on; ``None``: no WAL is reserved.
+        :param exists: if there is no such slot, the row has three NULLs.
+        """
+        row: list[bytes | None] = [b"physical" if exists else None, None, None]
+        if restart is not None:
+            row[1:] = [self.lsn_text(restart[0]), b"%d" % restart[1]]
         fields = (
             self._text("slot_type"),
             self._text("restart_lsn"),
             Field("restart_tli", INT8_OID, 8, self._typmod),
         )
-        return result_set(fields, (None, None, None)) + self.complete("READ_REPLICATION_SLOT")
+        return result_set(fields, row) + self.complete("READ_REPLICATION_SLOT")
 
     def start_response(self) -> bytes:
         """See `Dialect`."""

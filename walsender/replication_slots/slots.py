@@ -1,0 +1,445 @@
+"""
+`ReplicationSlots`: all slots of one server, who owns each, and when they are saved.
+
+All of it runs in the reactor's thread; what touches the disk goes to the thread
+pool, one job at a time, so that the file of a slot is never written twice at once.
+
+A slot has one owner, named by the process id of its session.  Who creates or drops
+a permanent slot owns it meanwhile, as in PostgreSQL: a slot that is not yet, or
+perhaps no longer, durable belongs to nobody else.
+
+``restart_lsn`` in memory is what the standby reported last.  It is saved some
+seconds later and when the slot is released, so that after a crash it may be older:
+more WAL is kept than needed, never less of what was promised.  (PostgreSQL saves
+at checkpoints.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.defer import Deferred, DeferredLock, inlineCallbacks, succeed
+from twisted.logger import Logger
+
+from walsender.errors import (
+    ConfigurationError,
+    ConfigurationLimitExceeded,
+    DuplicateObject,
+    ObjectInUse,
+    UndefinedObject,
+    WrongState,
+    file_error,
+)
+from walsender.lsn import INVALID_LSN, LSN
+
+from .state import SlotState, check_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Generator, Iterator
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from walsender.errors import WalsenderError
+
+    from .storage import SlotStorage, StoredSlots
+
+# How much of what standbys reported a crash may take back.  Ten times as long would
+# cost nothing but WAL that is kept longer; a tenth would sync ten times as often.
+SAVE_DELAY: Final = 5.0  # seconds
+
+_NO_STORAGE_HINT: Final = (
+    "A temporary slot needs no storage; for permanent slots set "
+    '"state_directory" of walsender to a directory that it may write, and see its log.'
+)
+
+
+@dataclass(slots=True, eq=False)
+class ReplicationSlot:
+    """
+    One slot.
+
+    :ivar restart_lsn: WAL from here on is needed; 0 if none has been reserved yet.
+    :ivar saved_lsn: *restart_lsn* as it is on disk; ``None`` if that is not known.
+    :ivar owner: process id of the session that has it; ``None``: nobody.
+    :ivar busy: it is being created or dropped.
+    :ivar held: the claim of the stream that uses it.
+    """
+
+    name: str
+    temporary: bool
+    restart_lsn: LSN = INVALID_LSN
+    saved_lsn: LSN | None = None
+    owner: int | None = None
+    busy: bool = False
+    held: HeldSlot | None = None
+
+
+class HeldSlot:
+    """A stream's claim on a slot, from `ReplicationSlots.acquire` to `release`."""
+
+    def __init__(self, slots: ReplicationSlots, slot: ReplicationSlot) -> None:
+        self._slots = slots
+        self._slot = slot
+
+    def advance(self, flush_lsn: LSN) -> None:
+        """
+        Take over what the standby has reported as flushed; 0 means that it does not report.
+
+        A lower position than the last one counts too.
+
+        Source: PostgreSQL, src/backend/replication/walsender.c, PhysicalConfirmReceivedLocation.
+        """
+        if flush_lsn and self._slot.held is self:
+            self._slots.advance(self._slot, flush_lsn)
+
+    def release(self) -> None:
+        """The stream is over; harmless when repeated."""
+        if self._slot.held is self:
+            self._slots.release(self._slot)
+
+
+class ReplicationSlots:
+    """
+    The slots of one server.
+
+    :param storage: where permanent ones are kept; ``None``: there can be none.
+    :param limit: ``max_replication_slots``: of both kinds together, as in PostgreSQL.
+    :param run_in_thread: `twisted.internet.threads.deferToThread`, or one like it.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        storage: SlotStorage | None,
+        limit: int,
+        clock: IReactorTime,
+        run_in_thread: Callable[..., Deferred[Any]],
+    ) -> None:
+        self._storage = storage
+        self._limit = limit
+        self._clock = clock
+        self._run_in_thread = run_in_thread
+        self._slots: dict[str, ReplicationSlot] = {}
+        self._disk = DeferredLock()
+        self._opened = False
+        self._waiting: list[tuple[str, int, Deferred[None]]] = []
+        self._timer: IDelayedCall | None = None
+        self._save_queued = False
+
+    def __iter__(self) -> Iterator[ReplicationSlot]:
+        return iter(self._slots.values())
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def get(self, name: str) -> ReplicationSlot | None:
+        """Return the slot of that name if there is one."""
+        return self._slots.get(name)
+
+    # Beginning and end
+
+    def load(self) -> None:
+        """
+        Read the permanent slots, before anybody is served; blocks for some small files.
+
+        Without this they are read before the first one is created.
+
+        :raises OSError: the directory cannot be used; see `SlotStorage.open` for more.
+        :raises walsender.errors.ConfigurationError: there are more than the limit.
+        """
+        assert self._storage is not None, "nothing is stored anywhere"
+        stored = self._storage.open()
+        if len(stored.states) > self._limit:
+            raise ConfigurationError(
+                f'there are {len(stored.states)} replication slots, more than "max_replication_slots" '
+                f"(currently {self._limit})"
+            )
+        self._take_over(stored)
+
+    @inlineCallbacks
+    def stop(self) -> Generator[Deferred[Any], Any, None]:
+        """Save what has changed; fires when it is done.  No session may be left."""
+        yield self._save()
+        self._cancel_timer()
+        self._slots.clear()
+        self._opened = False
+
+    # Commands
+
+    def create(
+        self,
+        name: str,
+        process_id: int,
+        *,
+        temporary: bool = False,
+        restart_lsn: LSN = INVALID_LSN,
+        reserved: Collection[str] = (),
+    ) -> Deferred[None]:
+        """
+        Make a slot; fires when it is durable.  A temporary one is its maker's at once.
+
+        :param restart_lsn: WAL from here on is reserved; 0: none yet.
+        :param reserved: names that this server's version keeps for itself.
+        :raises walsender.errors.WalsenderError: it cannot be made.  What only the disk tells
+            is a failure of the Deferred.
+
+        Source: PostgreSQL, src/backend/replication/slot.c, ReplicationSlotCreate.
+        """
+        check_name(name, reserved)
+        if name in self._slots:
+            raise _exists(name)
+        if len(self._slots) >= self._limit:
+            raise _full()
+        if not temporary and self._storage is None:
+            raise _no_storage(name)
+        slot = ReplicationSlot(name, temporary, restart_lsn, owner=process_id, busy=not temporary)
+        self._slots[name] = slot
+        if temporary:
+            return succeed(None)
+        return self._disk.run(self._create_file, slot)
+
+    def acquire(self, name: str, process_id: int) -> HeldSlot:
+        """
+        Claim a slot for a stream.
+
+        :raises walsender.errors.UndefinedObject: there is none of that name.
+        :raises walsender.errors.ObjectInUse: another session owns it.
+
+        Source: PostgreSQL, src/backend/replication/slot.c, ReplicationSlotAcquire.
+        """
+        slot = self._find(name)
+        if slot.busy or slot.owner not in {None, process_id}:
+            raise _active(slot)
+        slot.owner = process_id
+        slot.held = HeldSlot(self, slot)
+        return slot.held
+
+    def drop(self, name: str, process_id: int, *, wait: bool = False) -> Deferred[None]:
+        """
+        Remove a slot; fires when that is durable.
+
+        :param wait: until its owner lets go of it.
+        :raises walsender.errors.UndefinedObject: there is none of that name.
+        :raises walsender.errors.ObjectInUse: another session owns it, and *wait* is false.  What
+            only the disk or the waiting tells is a failure of the Deferred.
+
+        Source: PostgreSQL, src/backend/replication/slot.c, ReplicationSlotDrop.
+        """
+        slot = self._find(name)
+        if slot.busy or slot.owner not in {None, process_id}:
+            if not wait:
+                raise _active(slot)
+            released: Deferred[None] = Deferred()
+            self._waiting.append((name, process_id, released))
+            return released.addCallback(lambda _: self.drop(name, process_id, wait=True))
+        if slot.temporary:
+            self._forget(slot)
+            return succeed(None)
+        slot.owner, slot.busy = process_id, True
+        return self._disk.run(self._remove_file, slot)
+
+    def let_go(self, process_id: int) -> None:
+        """
+        An ERROR or its end takes from a session what it has: temporary slots, its claim, its waiting.
+
+        What it creates or drops at the moment is done to the end all the same.
+
+        Source: PostgreSQL, src/backend/replication/walsender.c, WalSndErrorCleanup.
+        """
+        self._waiting = [waiter for waiter in self._waiting if waiter[1] != process_id]
+        for slot in [slot for slot in self if slot.owner == process_id and not slot.busy]:
+            if slot.temporary:
+                self._forget(slot)
+            else:
+                self.release(slot)
+
+    # For `HeldSlot`
+
+    def advance(self, slot: ReplicationSlot, restart_lsn: LSN) -> None:
+        """Set where WAL is needed from; saved later."""
+        slot.restart_lsn = restart_lsn
+        if self._timer is None and _is_dirty(slot):
+            self._timer = self._clock.callLater(SAVE_DELAY, self._save)
+
+    def release(self, slot: ReplicationSlot) -> None:
+        """Let a slot be anybody's again; a temporary one stays with its session."""
+        slot.held = None
+        if slot.temporary:
+            return
+        slot.owner = None
+        if _is_dirty(slot) and not self._save_queued:  # the one that is queued will see this slot
+            self._save_queued = True
+            self._save()
+        self._wake(slot.name)
+
+    # Inside
+
+    def _find(self, name: str) -> ReplicationSlot:
+        slot = self._slots.get(name)
+        if slot is None:
+            raise UndefinedObject(f'replication slot "{name}" does not exist')
+        return slot
+
+    def _forget(self, slot: ReplicationSlot) -> None:
+        slot.held = None
+        del self._slots[slot.name]
+        self._wake(slot.name)
+
+    def _free(self, slot: ReplicationSlot) -> None:
+        """What its owner did with it on disk is done."""
+        slot.owner, slot.busy = None, False
+        self._wake(slot.name)
+
+    def _wake(self, name: str) -> None:
+        """Let those who wait for a slot try again: the first has it, the others wait on, or find it gone."""
+        woken = [waiter for waiter in self._waiting if waiter[0] == name]
+        self._waiting = [waiter for waiter in self._waiting if waiter[0] != name]
+        for _, _, released in woken:
+            released.callback(None)
+
+    def _take_over(self, stored: StoredSlots) -> None:
+        for path, reason in stored.damaged.items():
+            self._log.error(
+                'replication slot file "{path}" is damaged and not used: {reason}; '
+                "remove it, or create the slot again",
+                path=path,
+                reason=reason,
+            )
+        for name, state in stored.states.items():
+            # If a session has a temporary slot of that name, it has lost it now: what is
+            # on disk is a promise that somebody relies on.
+            lsn = state.restart_lsn
+            self._slots[name] = ReplicationSlot(name, temporary=False, restart_lsn=lsn, saved_lsn=lsn)
+        self._opened = True
+
+    @inlineCallbacks
+    def _create_file(self, slot: ReplicationSlot) -> Generator[Deferred[Any], Any, None]:
+        assert self._storage is not None, "checked when the slot was made"
+        storage, name = self._storage, slot.name
+        saving = False
+        try:
+            if not self._opened:
+                yield self._open(slot)
+            saving = True
+            yield self._run_in_thread(storage.save, SlotState(name, slot.restart_lsn))
+        except BaseException as error:
+            if self._slots.get(name) is slot:
+                self._forget(slot)
+            if not isinstance(error, OSError):
+                raise
+            if saving:
+                # It may have got as far as the new name.  If it cannot be taken away either, the
+                # slot is there at the next start, which a client that was told of an error must expect.
+                yield self._run_in_thread(storage.remove, name).addErrback(lambda _: None)
+            raise self._storage_failed(f'could not create replication slot "{name}"', error) from error
+        slot.saved_lsn = slot.restart_lsn
+        self._free(slot)
+
+    @inlineCallbacks
+    def _open(self, new: ReplicationSlot) -> Generator[Deferred[Any], Any, None]:
+        """Find what is on disk; another process may have left slots since we started."""
+        assert self._storage is not None, "checked when the slot was made"
+        try:
+            stored: StoredSlots = yield self._run_in_thread(self._storage.open)
+        except (OSError, ConfigurationError) as error:
+            self._log.error(
+                'could not use the state directory for replication slot "{name}": {reason}',
+                name=new.name,
+                reason=getattr(error, "message", error),
+            )
+            raise _no_storage(new.name) from error
+        self._take_over(stored)
+        if self._slots[new.name] is not new:
+            self._wake(new.name)
+            raise _exists(new.name)
+        if len(self._slots) > self._limit:
+            raise _full()
+
+    @inlineCallbacks
+    def _remove_file(self, slot: ReplicationSlot) -> Generator[Deferred[Any], Any, None]:
+        assert self._storage is not None, "the slot is permanent"
+        try:
+            yield self._run_in_thread(self._storage.remove, slot.name)
+        except OSError as error:
+            # The slot lives on, and what is on disk of it, if anything, is written again.
+            slot.saved_lsn = None
+            self._free(slot)
+            self._try_again()
+            raise self._storage_failed(f'could not drop replication slot "{slot.name}"', error) from error
+        self._forget(slot)
+
+    def _storage_failed(self, action: str, error: OSError) -> WalsenderError:
+        return file_error(action, error)
+
+    # Saving
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+    def _try_again(self) -> None:
+        self._cancel_timer()
+        self._timer = self._clock.callLater(SAVE_DELAY, self._save)
+
+    def _save(self) -> Deferred[None]:
+        """Save what has changed; never fails."""
+        self._cancel_timer()
+        return self._disk.run(self._save_changed)
+
+    @inlineCallbacks
+    def _save_changed(self) -> Generator[Deferred[Any], Any, None]:
+        self._save_queued = False
+        changed = {slot: slot.restart_lsn for slot in self if _is_dirty(slot)}
+        if not changed:
+            return
+        states = [SlotState(slot.name, lsn) for slot, lsn in changed.items()]
+        errors: dict[str, OSError] = yield self._run_in_thread(self._save_states, states)
+        for slot, lsn in changed.items():
+            if slot.name in errors:
+                slot.saved_lsn = None
+                self._log.error(
+                    'could not save replication slot "{name}": {reason}',
+                    name=slot.name,
+                    reason=errors[slot.name].strerror,
+                )
+            else:
+                slot.saved_lsn = lsn
+        if errors:
+            self._try_again()
+
+    def _save_states(self, states: list[SlotState]) -> dict[str, OSError]:
+        """In a thread: save each and return what failed, by name."""
+        assert self._storage is not None, "there are permanent slots"
+        errors: dict[str, OSError] = {}
+        for state in states:
+            try:
+                self._storage.save(state)
+            except OSError as error:
+                errors[state.name] = error
+        return errors
+
+
+def _is_dirty(slot: ReplicationSlot) -> bool:
+    """Return whether a slot is to be saved; what is being created or dropped is its creator's affair."""
+    return not slot.temporary and not slot.busy and slot.saved_lsn != slot.restart_lsn
+
+
+def _exists(name: str) -> DuplicateObject:
+    return DuplicateObject(f'replication slot "{name}" already exists')
+
+
+def _active(slot: ReplicationSlot) -> ObjectInUse:
+    return ObjectInUse(f'replication slot "{slot.name}" is active for PID {slot.owner}')
+
+
+def _full() -> ConfigurationLimitExceeded:
+    return ConfigurationLimitExceeded(
+        "all replication slots are in use", hint='Free one or increase "max_replication_slots".'
+    )
+
+
+def _no_storage(name: str) -> WrongState:
+    return WrongState(f'cannot create permanent replication slot "{name}" here', hint=_NO_STORAGE_HINT)
