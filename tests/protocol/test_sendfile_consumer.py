@@ -78,12 +78,12 @@ class SendingTests(SendfileTestCase):
         self.assertFalse(can_sendfile(ThrottledTransport(mock.Mock()), WritersReactor()))  # type: ignore[arg-type]
 
     def test_messages(self) -> None:
-        """Messages have 16 pages, behind what the transport still had to send."""
+        """Messages have a MiB, behind what the transport still had to send."""
         peer = self.peer(0x200000)
         received = peer.run()
         self.assertEqual(COPY_BOTH, received[: len(COPY_BOTH)])
         self.assertWal(0x200000, END, received)
-        self.assertEqual([0x20000] * 8 + [0x60], [len(data) for _, _, data in wal_messages(received)])
+        self.assertEqual([0x100000, 0x60], [len(data) for _, _, data in wal_messages(received)])
 
     def test_nothingOvertakesTheTransport(self) -> None:
         """WAL waits until the transport has sent its last byte."""
@@ -108,7 +108,7 @@ class SendingTests(SendfileTestCase):
         for _ in range(100):
             peer.turn()
         (entry,) = peer.factory.slot_table
-        self.assertLessEqual(entry.sent_lsn, 0x100000 + 2 * 0x20000)
+        self.assertLessEqual(entry.sent_lsn, 0x100000 + 0x100000)
         self.assertEqual(1, len(peer.reactor.writers))
         self.assertWal(0x100000, END, peer.run())
 
@@ -187,7 +187,7 @@ class ColdTests(SendfileTestCase):
         peer.reactor.pool.run()
         received = peer.run()
         self.assertEqual(b"dcCCZ", kinds(received))
-        self.assertWal(0x200000, 0x220000, received)
+        self.assertWal(0x200000, 0x300000, received)
 
     def test_lostMeanwhile(self) -> None:
         """A connection that is lost has its files closed when the read has ended."""

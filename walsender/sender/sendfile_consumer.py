@@ -74,7 +74,8 @@ class SendfileConsumer:
     ``_prefix``, the rest of the piece, ``_tail``.
     """
 
-    read_size: Final = 128 << 10
+    # Measured: the fewer calls the better, up to about here.  Nothing of it is held in memory.
+    read_size: Final = 1 << 20
 
     def __init__(self, reactor: IReactorFDSet, transport: IClientTransport, page_cache: PageCache) -> None:
         self._reactor = reactor

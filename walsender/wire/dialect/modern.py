@@ -192,11 +192,14 @@ class ModernDialect(Dialect):
 
     def message_end(self, start: int, end: int, geometry: Geometry, read_size: int = MAX_SEND_SIZE) -> int:
         """
-        See `Dialect`: at most one read, and never into the next segment's file.
+        See `Dialect`: one read, and never into the next segment's file.
+
+        PostgreSQL's messages have 128 KiB at most, which is its sender's affair: the protocol
+        has no such limit, and clients take a message as it comes.
 
         Source: PostgreSQL, src/backend/replication/walsender.c, XLogSendPhysical.
         """
-        message_end = start + min(read_size, MAX_SEND_SIZE)
+        message_end = start + read_size
         if end > message_end:
             end = geometry.page_start(message_end)
         segment_end = (start // geometry.segment_size + 1) * geometry.segment_size
