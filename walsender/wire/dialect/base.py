@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from walsender.wire.statements import Command
 
 MAX_SEND_SIZE: Final = 16 * 8192
-"""Most WAL, in bytes, in one message of the modern protocol."""
+"""Most WAL, in bytes, in one message of PostgreSQL's own walsender."""
 
 TEXT_OID: Final = 25
 INT4_OID: Final = 23
