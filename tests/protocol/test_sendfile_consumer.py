@@ -43,9 +43,11 @@ END = 0x300060
 class SendfileTestCase(ProtocolTestCase):
     """A stream through sendfile."""
 
-    def peer(self, start: int | None, *, dialect: Dialect | None = None, cold: bool = False) -> Peer:
-        """Return a client that has asked for WAL."""
-        source = self.scripted_source(END)
+    def peer(
+        self, start: int | None, *, end: int = END, dialect: Dialect | None = None, cold: bool = False
+    ) -> Peer:
+        """Return a client that has asked for WAL, of which there is some up to *end*."""
+        source = self.scripted_source(end)
         peer = Peer(source, dialect or ModernDialect(180000), cold=cold)
         self.addCleanup(peer.close)
         peer.transport.deliver(startup_packet())
@@ -78,12 +80,27 @@ class SendingTests(SendfileTestCase):
         self.assertFalse(can_sendfile(ThrottledTransport(mock.Mock()), WritersReactor()))  # type: ignore[arg-type]
 
     def test_messages(self) -> None:
-        """Messages have a MiB, behind what the transport still had to send."""
+        """Messages have 16 pages, behind what the transport still had to send."""
         peer = self.peer(0x200000)
         received = peer.run()
         self.assertEqual(COPY_BOTH, received[: len(COPY_BOTH)])
         self.assertWal(0x200000, END, received)
-        self.assertEqual([0x100000, 0x60], [len(data) for _, _, data in wal_messages(received)])
+        self.assertEqual([0x20000] * 8 + [0x60], [len(data) for _, _, data in wal_messages(received)])
+
+    def test_fastClient(self) -> None:
+        """A client that has taken 8 MiB in good time gets messages of a MiB."""
+        peer = self.peer(0x100000, end=13 << 20)
+        sizes = [len(data) for _, _, data in wal_messages(peer.run())]
+        self.assertEqual([0x20000] * 64 + [0x100000] * 4, sizes)
+
+    def test_slowClient(self) -> None:
+        """A client that takes its time gets PostgreSQL's 128 KiB, also if it was fast before."""
+        peer = self.peer(0x100000, end=10 << 20)
+        peer.run()
+        peer.reactor.advance(10)
+        peer.source.grow(22 << 20)
+        sizes = [len(data) for _, _, data in wal_messages(peer.run())]
+        self.assertEqual((0x100000, 0x20000), (sizes[0], sizes[-1]))
 
     def test_nothingOvertakesTheTransport(self) -> None:
         """WAL waits until the transport has sent its last byte."""
@@ -108,7 +125,7 @@ class SendingTests(SendfileTestCase):
         for _ in range(100):
             peer.turn()
         (entry,) = peer.factory.slot_table
-        self.assertLessEqual(entry.sent_lsn, 0x100000 + 0x100000)
+        self.assertLessEqual(entry.sent_lsn, 0x100000 + 2 * 0x20000)
         self.assertEqual(1, len(peer.reactor.writers))
         self.assertWal(0x100000, END, peer.run())
 
@@ -187,7 +204,7 @@ class ColdTests(SendfileTestCase):
         peer.reactor.pool.run()
         received = peer.run()
         self.assertEqual(b"dcCCZ", kinds(received))
-        self.assertWal(0x200000, 0x300000, received)
+        self.assertWal(0x200000, 0x220000, received)
 
     def test_lostMeanwhile(self) -> None:
         """A connection that is lost has its files closed when the read has ended."""

@@ -171,7 +171,7 @@ async def test_all_wal_arrives(sendfile: bool, modern: bool) -> None:
         assert data.endswith(COPY_0)
         if modern:
             messages = wal_messages(data)
-            assert max(len(wal) for _, _, wal in messages) == (0x100000 if sendfile else 0x1E000)
+            assert max(len(wal) for _, _, wal in messages) == (0x20000 if sendfile else 0x1E000)
             received = b"".join(wal for _, _, wal in messages)
         else:
             received = b"".join(body[9:] for kind, body in parse(data) if kind == b"d")

@@ -32,7 +32,7 @@ from twisted.internet.main import CONNECTION_LOST
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from walsender.sender.interfaces import IClientTransport, IWalConsumer
+from walsender.sender.interfaces import IClientTransport, IServerReactor, IWalConsumer
 from walsender.sender.transport_drained import TransportDrained
 
 if TYPE_CHECKING:
@@ -44,6 +44,15 @@ if TYPE_CHECKING:
 
 # How much one client may take per wake-up before the others have their turn.
 SHARE: Final = 4 << 20  # bytes
+
+# PostgreSQL's messages; and, once a client has shown that it takes so much in good time,
+# larger ones: the fewer calls the better, up to about here.  A standby gives up a
+# connection on which no *whole* message arrives for wal_receiver_timeout, so a slow
+# link never sees them.
+_SMALL: Final = 128 << 10
+_LARGE: Final = 1 << 20
+_JUDGED_AFTER: Final = 8 << 20  # bytes, more than a socket buffers
+_IN_GOOD_TIME: Final = 4.0  # seconds for so many
 
 # What sendfile reports of the file; anything else is the socket's.
 _OF_THE_FILE: Final = frozenset({errno.EIO, errno.EINVAL, errno.ENOSYS, errno.EOVERFLOW, errno.ESTALE})
@@ -74,10 +83,7 @@ class SendfileConsumer:
     ``_prefix``, the rest of the piece, ``_tail``.
     """
 
-    # Measured: the fewer calls the better, up to about here.  Nothing of it is held in memory.
-    read_size: Final = 1 << 20
-
-    def __init__(self, reactor: IReactorFDSet, transport: IClientTransport, page_cache: PageCache) -> None:
+    def __init__(self, reactor: IServerReactor, transport: IClientTransport, page_cache: PageCache) -> None:
         self._reactor = reactor
         self._transport = transport
         self._page_cache = page_cache
@@ -89,6 +95,9 @@ class SendfileConsumer:
         self._left = 0
         self._tail = b""
         self._share = SHARE
+        self.read_size = _SMALL
+        self._to_be_judged = _JUDGED_AFTER
+        self._judged_at = reactor.seconds()
         self._without_socket = False  # there was no descriptor for it; the transport is written to
         self._warming = False
         self._watching = False
@@ -104,6 +113,9 @@ class SendfileConsumer:
 
     def send(self, prefix: bytes, piece: WalSlice) -> None:
         """See `IWalConsumer`."""
+        self._to_be_judged -= piece.length
+        if self._to_be_judged <= 0:
+            self._judge()
         self._prefix = prefix
         if self._tail:
             # Given before, while the socket was being watched.
@@ -211,6 +223,13 @@ class SendfileConsumer:
         """The reactor found the duplicate hung up."""
         self.connection_lost()
         self._transport.abortConnection()
+
+    def _judge(self) -> None:
+        """Choose how large messages are from how long the client took for the last few MiB."""
+        now = self._reactor.seconds()
+        self.read_size = _LARGE if now - self._judged_at <= _IN_GOOD_TIME else _SMALL
+        self._to_be_judged = _JUDGED_AFTER
+        self._judged_at = now
 
     # Sending
 
