@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import socket
 from typing import Any
 from unittest import mock
 
@@ -18,6 +19,7 @@ from protocol_helpers import (
     COPY_BOTH,
     COPY_DONE,
     ProtocolTestCase,
+    error_fields,
     keepalives,
     kinds,
     parse,
@@ -101,6 +103,20 @@ class SendingTests(SendfileTestCase):
         peer.source.grow(22 << 20)
         sizes = [len(data) for _, _, data in wal_messages(peer.run())]
         self.assertEqual((0x100000, 0x20000), (sizes[0], sizes[-1]))
+
+    def test_noDescriptor(self) -> None:
+        """A client for whom no descriptor is left is told, and its session goes on."""
+        peer = self.peer(None)
+        peer.transport.deliver(query("START_REPLICATION 0/200000"))
+        failure = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        with mock.patch.object(socket.socket, "dup", side_effect=failure):
+            received = peer.run()
+        self.assertEqual(b"WEZ", kinds(received))
+        fields = error_fields(received)
+        self.assertEqual(("ERROR", "53000"), (fields["S"], fields["C"]))
+        self.assertEqual("could not take over the connection: Too many open files", fields["M"])
+        peer.transport.deliver(query("START_REPLICATION 0/2FFFF0"))
+        self.assertWal(0x2FFFF0, END, peer.run())
 
     def test_nothingOvertakesTheTransport(self) -> None:
         """WAL waits until the transport has sent its last byte."""
