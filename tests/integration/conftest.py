@@ -25,6 +25,8 @@ from walsender.testing.processes import WalsenderProcess, workspace
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from walsender.testing.wal_maker import WalMaker
+
 VERSIONS: Final = (16, 18)
 CONTROL: Final = os.environ.get("WALSENDER_TEST_SERVER") == "postgres"
 
@@ -113,6 +115,18 @@ def serve(space: Path) -> Iterator[Serve]:
             process.signal(signal.SIGTERM)
             assert process.wait() == 0, process.log_tail()
             assert "Traceback" not in process.log_text(), process.log_text()
+
+
+@pytest.fixture(params=["on", "off"], ids=["sendfile", "transport"])
+def server(request: pytest.FixtureRequest, maker: WalMaker, space: Path) -> Iterator[WalsenderProcess]:
+    """Serve what the test module's `maker` has written, with either consumer."""
+    (space / "wal").mkdir()
+    maker.write(space / "wal")
+    with WalsenderProcess(
+        space / "wal", "--sendfile", request.param, log_file=space / "walsender.log"
+    ) as process:
+        yield process
+        assert "Traceback" not in process.log_text(), process.log_text()
 
 
 @pytest.fixture(autouse=True)

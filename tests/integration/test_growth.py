@@ -66,7 +66,7 @@ def test_standbyKeepsUpWithTheDirectory(space: Path, sendfile: str, inotify: str
                 load.check_running()
                 walsender.check_running()
                 meter.sample()
-                time.sleep(PERIOD_S)
+                time.sleep(PERIOD_S)  # the period of sampling; nothing is waited for
         last = primary.flush_lsn()
         wait_until(lambda: meter.sample()[0] >= last - 8, 30, "the archive's end", logs=[receiver])
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from walsender.lsn import LSN
-from walsender.testing.processes import WalsenderProcess
 from walsender.testing.raw_client import Message, RawClient
 from walsender.testing.wal_maker import WalMaker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
+
+    from walsender.testing.processes import WalsenderProcess
 
 BEGUN = Message(b"W", struct.pack("!BH", 0, 0))
 
@@ -26,18 +26,6 @@ def maker() -> WalMaker:
     for _ in range(30):
         made.record(1000)
     return made
-
-
-@pytest.fixture(params=["on", "off"], ids=["sendfile", "transport"])
-def server(request: pytest.FixtureRequest, maker: WalMaker, space: Path) -> Iterator[WalsenderProcess]:
-    """Serve it."""
-    (space / "wal").mkdir()
-    maker.write(space / "wal")
-    with WalsenderProcess(
-        space / "wal", "--sendfile", request.param, log_file=space / "walsender.log"
-    ) as process:
-        yield process
-        assert "Traceback" not in process.log_text(), process.log_text()
 
 
 def test_walArrives(server: WalsenderProcess, maker: WalMaker, space: Path) -> None:

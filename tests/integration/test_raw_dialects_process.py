@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from walsender.testing.processes import WalsenderProcess
 from walsender.testing.raw_client import Message, RawClient
 from walsender.testing.wal_maker import WalMaker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from walsender.testing.processes import WalsenderProcess
 
 SEGMENT_SIZE = 16 << 20
 LOG_FILE = 0xFF000000
@@ -35,18 +33,6 @@ def maker(request: pytest.FixtureRequest) -> WalMaker:
     for _ in range(30):
         made.record(1000)
     return made
-
-
-@pytest.fixture(params=["on", "off"], ids=["sendfile", "transport"])
-def server(request: pytest.FixtureRequest, maker: WalMaker, space: Path) -> Iterator[WalsenderProcess]:
-    """Serve it, and say nothing about its version."""
-    (space / "wal").mkdir()
-    maker.write(space / "wal")
-    with WalsenderProcess(
-        space / "wal", "--sendfile", request.param, log_file=space / "walsender.log"
-    ) as process:
-        yield process
-        assert "Traceback" not in process.log_text(), process.log_text()
 
 
 def test_stream(server: WalsenderProcess, maker: WalMaker) -> None:
