@@ -126,10 +126,6 @@ class StartPositionRefused(WalsenderError):
     """START_REPLICATION names a timeline or a position that is not here (PostgreSQL gives no SQLSTATE)."""
 
 
-class QueryCanceled(WalsenderError, sqlstate="57014"):
-    """The client asked, by a CancelRequest, that its command end."""
-
-
 # What the surroundings lack.
 
 

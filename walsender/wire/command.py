@@ -34,21 +34,6 @@ from walsender.wire.statements import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = [
-    "AlterReplicationSlot",
-    "BaseBackup",
-    "Command",
-    "CreateReplicationSlot",
-    "DropReplicationSlot",
-    "IdentifySystem",
-    "ReadReplicationSlot",
-    "Show",
-    "StartReplication",
-    "TimelineHistory",
-    "UploadManifest",
-    "parse_command",
-]
-
 _Element = TypeVar("_Element")
 
 _NEVER: Final = 1 << 30
