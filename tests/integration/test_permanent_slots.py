@@ -1,11 +1,12 @@
 """
 Replication slots against real clients, and against kill -9.
 
-The ordinary run kills ten times; ``tox -e soak`` two hundred times.
+The ordinary run kills ten times; ``tox -e soak`` (``WALSENDER_SOAK_SECONDS``) two hundred times.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import signal
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from walsender.testing.archives import Archive
 
 NAMES: Final = ("a", "b", "c")
+KILLS: Final = 200 if "WALSENDER_SOAK_SECONDS" in os.environ else 10
 
 
 def ask(client: RawClient, text: str) -> list[str | None]:
@@ -316,14 +318,8 @@ def kill_and_restart(place: Path, times: int, seed: int) -> int:
     return slots.changes
 
 
+@pytest.mark.soak
 def test_killed() -> None:
     """Whenever the process is killed, each slot has its old or its new state."""
     with small_place() as place:
-        assert kill_and_restart(place, 10, seed=1)
-
-
-@pytest.mark.soak
-def test_killedOften() -> None:
-    """The same, two hundred times."""
-    with small_place() as place:
-        assert kill_and_restart(place, 200, seed=2)
+        assert kill_and_restart(place, KILLS, seed=1)
