@@ -22,7 +22,8 @@ class WalsenderError(Exception):
     :ivar hint: what to do about it, or ``None``.
     """
 
-    sqlstate: ClassVar[str] = "XX000"
+    # Of the class; but what another server said keeps that server's code.
+    sqlstate: str = "XX000"
     severity: ClassVar[str] = "ERROR"
 
     def __init_subclass__(cls, *, sqlstate: str | None = None, severity: str | None = None) -> None:

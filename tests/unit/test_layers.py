@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wal": {"errors", "lsn"},
     "wire": {"errors", "lsn"},
     "auth": {"errors", "lsn", "wire"},
+    "upstream": {"errors", "lsn", "settings.values", "wal", "wire"},
     "source": {"errors", "lsn", "wal"},
     "replication_slots": {"errors", "lsn"},
     # Never the settings object: a client may set a few of them itself, by the same rules.
@@ -78,6 +79,7 @@ TWISTED = {"twisted", "zope"}
 DEPENDENCIES: dict[str, set[str]] = {
     "wal": {"google_crc32c"},
     "auth": TWISTED,
+    "upstream": {*TWISTED, "psycopg"},
     "source": TWISTED,
     "replication_slots": {*TWISTED, "google_crc32c"},
     "sender": TWISTED,
