@@ -403,6 +403,14 @@ class PgBench(ChildProcess):
 
     stop_signal = signal.SIGINT
 
+    #: A query whose answer is the same exactly where all of pgbench's rows are.
+    CONTENTS: Final = (
+        "SELECT (SELECT md5(string_agg(a::text, ',' ORDER BY aid)) FROM pgbench_accounts AS a),"
+        " (SELECT md5(string_agg(b::text, ',' ORDER BY bid)) FROM pgbench_branches AS b),"
+        " (SELECT md5(string_agg(t::text, ',' ORDER BY tid)) FROM pgbench_tellers AS t),"
+        " (SELECT md5(string_agg(h::text, ',' ORDER BY h::text)) FROM pgbench_history AS h)"
+    )
+
     def __init__(self, cluster: Cluster, *options: str) -> None:
         super().__init__(
             "pgbench",
