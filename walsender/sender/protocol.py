@@ -3,7 +3,7 @@
 
 A shell: bytes go into the wire room's buffer, messages come out, the state
 table says whether they are legal, and what answers them is elsewhere (`startup`,
-`commands`, `stream`).  Here alone errors become ErrorResponses, and a connection
+`command_phase`, `stream`).  Here alone errors become ErrorResponses, and a connection
 ends in one of two ways:
 
 * `_close` after last words: the transport sends what it has, within a bound;
@@ -26,11 +26,10 @@ from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from walsender.errors import AdminShutdown, InvalidMessage, ProtocolViolation, WalsenderError
-from walsender.sender.commands import check_not_ahead, check_physical, check_start
+from walsender.errors import AdminShutdown, ProtocolViolation, WalsenderError
+from walsender.sender.command_phase import READY, CommandPhase
 from walsender.sender.startup import Session, open_session, peer_text
 from walsender.sender.states import (
     Authenticated,
@@ -44,39 +43,31 @@ from walsender.sender.stream import LINGER, Stream
 from walsender.wire import (
     CancelRequest,
     CopyData,
-    ExtendedQuery,
     FrontendBuffer,
-    FrontendMessage,
-    FunctionCall,
     GSSENCRequest,
     ObsoleteProtocol,
-    Query,
-    ReadyForQuery,
     SilentViolation,
     SSLRequest,
-    StartReplication,
     StartupMessage,
-    Sync,
     decode_startup_packet,
     old_format_error,
     printable,
     unencrypted_data,
 )
-from walsender.wire.dialect import ModernDialect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.internet.defer import Deferred
+    from twisted.python.failure import Failure
 
+    from walsender.lsn import LSN
+    from walsender.replication_slots import HeldSlot
     from walsender.sender.factory import WalSenderFactory
     from walsender.sender.interfaces import IClientTransport
 
 _MAX_HELD: Final = 64 << 10  # bytes of input kept while it is held back
 
 _HEADER_SIZE: Final = 5  # bytes: a message's type and length
-
-_READY: Final = ReadyForQuery().encode()
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -97,10 +88,9 @@ class WalSender(Protocol):
         self._transitions = transitions_of(self._dialect)
         self._buffer = FrontendBuffer()
         self._session: Session | None = None
+        self._commands: CommandPhase | None = None
         self._stream: Stream | None = None
         self._ssl_done = self._gss_done = False
-        self._answer: Deferred[bytes] | None = None  # of the command that waits for something
-        self._skipping_to_sync = False
         self._transport_full = False
         self._processing = False
         self._timer: IDelayedCall | None = None  # authentication_timeout; at the end the bound on last words
@@ -232,6 +222,54 @@ class WalSender(Protocol):
         entry = self._session.entry
         return f"{where} {printable(entry.user)} {printable(entry.application_name)}".rstrip()
 
+    # walsender.sender.command_phase.ICommandHost
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more is read or written."""
+        return self.state is State.CLOSED
+
+    def write(self, data: bytes) -> None:
+        """Send *data* outside of streams."""
+        self.transport.write(data)
+
+    def command_done(self) -> None:
+        """A command that had to wait has been answered."""
+        if self.state is State.COMMAND and not self._transport_full:
+            self.transport.resumeProducing()
+            self._process()
+
+    def begin_stream(self, timeline: int, start: int, slot: HeldSlot | None, *, held: bool) -> None:
+        """Hand the transport to a stream from *start*."""
+        assert self._session is not None, "only an admitted client has streams"
+        factory, source = self.factory, self.factory.source
+        self.advance(StreamStarted)
+        self.transport.unregisterProducer()
+        if self._transport_full:  # by the last answer; from now on only the stream's output waits
+            self._transport_full = False
+            self.transport.resumeProducing()
+        self._stream = Stream(
+            self,
+            source,
+            self._dialect,
+            factory.consumer(self.transport),
+            self._session.entry,
+            factory.reactor,
+            timeline,
+            start,
+            self._session.parameters.wal_sender_timeout,
+            slot,
+            held=held,
+        )
+        lsn: LSN = source.geometry.lsn(start)
+        self.log.info(
+            "{client} started streaming WAL at {lsn} on timeline {timeline}",
+            client=self.client,
+            lsn=lsn,
+            timeline=timeline,
+        )
+        self._stream.start()
+
     # The server's side
 
     @property
@@ -249,7 +287,7 @@ class WalSender(Protocol):
         if self.state is State.CLOSED:
             return
         if self._stream is None:
-            self._fail(AdminShutdown("terminating connection due to administrator command"))
+            self.fail(AdminShutdown("terminating connection due to administrator command"))
         elif drain:
             self._stream.drain()
         else:
@@ -263,7 +301,9 @@ class WalSender(Protocol):
 
     @property
     def _is_held(self) -> bool:
-        return self._answer is not None or (self._stream is not None and self._stream.ending)
+        if self._stream is not None:
+            return self._stream.ending
+        return self._commands is not None and self._commands.is_waiting
 
     def _process(self) -> None:
         """Take messages from the buffer until it has no whole one, or input is held back."""
@@ -284,11 +324,11 @@ class WalSender(Protocol):
         except SilentViolation as error:
             self._violated(error)
         except WalsenderError as error:
-            self._fail(error)
+            self.fail(error)
         except Exception:  # noqa: BLE001
             # The shell's edge: a bug of ours costs one connection only.
             self.log.failure("internal error while serving {client}", client=self.client)
-            self._fail(WalsenderError("internal error"))
+            self.fail(WalsenderError("internal error"))
         return True
 
     def _process_packet(self) -> bool:
@@ -302,6 +342,7 @@ class WalSender(Protocol):
             self._session = open_session(
                 self.factory, request, self.transport.getPeer(), self.transport.write
             )
+            self._commands = CommandPhase(self, self.factory, self._session)
             self._set_timer(None)
             self.advance(Authenticated)
         elif isinstance(request, CancelRequest):
@@ -329,7 +370,8 @@ class WalSender(Protocol):
         if state is State.CLOSED:
             self._close()
         elif self._stream is None:
-            self._process_command(message)
+            assert self._commands is not None, "only an admitted client has commands"
+            self._commands.received(message)
         elif isinstance(message, CopyData):
             self._stream.copy_data_received(message.data)
         else:
@@ -337,95 +379,9 @@ class WalSender(Protocol):
             self._stream.copy_done_received()
         return True
 
-    def _process_command(self, message: FrontendMessage) -> None:
-        if isinstance(message, Sync):
-            self._skipping_to_sync = False
-            self.transport.write(_READY)
-        elif self._skipping_to_sync:
-            return
-        elif isinstance(message, Query):
-            self._execute(message.text)
-        elif isinstance(message, ExtendedQuery):
-            self._skipping_to_sync = True
-            raise InvalidMessage("extended query protocol not supported in a replication connection")
-        elif isinstance(message, FunctionCall):
-            raise InvalidMessage("fastpath function calls not supported in a replication connection")
-        # What is left (Flush, late messages of COPY) asks for no answer.
-
-    def _execute(self, text: bytes) -> None:
-        assert self._session is not None, "only an admitted client has commands"
-        command = self._dialect.parse_command(text)
-        if isinstance(command, StartReplication):
-            self._start_replication(command, self._session)
-        else:
-            answer = self._session.answers.answer(command)
-            if isinstance(answer, bytes):
-                self.transport.write(answer + _READY)
-            else:
-                self._answer = answer
-                answer.addBoth(self._answered)
-
-    def _answered(self, result: bytes | Failure) -> None:
-        """A command that had to wait is done."""
-        self._answer = None
-        if isinstance(result, Failure) and not result.check(WalsenderError):
-            self.log.failure("internal error while serving {client}", result, client=self.client)
-        if self.state is State.CLOSED:
-            return  # whoever asked is gone
-        if isinstance(result, bytes):
-            self.transport.write(result + _READY)
-        else:
-            error = result.value
-            self._fail(error if isinstance(error, WalsenderError) else WalsenderError("internal error"))
-        if self.state is State.COMMAND and not self._transport_full:
-            self.transport.resumeProducing()
-            self._process()
-
-    def _start_replication(self, command: StartReplication, session: Session) -> None:
-        factory, source, dialect = self.factory, self.factory.source, self._dialect
-        check_physical(command)
-        slot = None
-        if command.slot is not None:
-            slot = factory.slots.acquire(command.slot, session.entry.process_id)
-        # From here on an error takes the slot away again, as any error does.
-        timeline, start, end = check_start(command, source)
-        if end.next_timeline is not None and start == end.position:
-            assert isinstance(dialect, ModernDialect), "before 9.3 there is the current timeline only"
-            if slot is not None:
-                slot.release()
-            self.transport.write(dialect.stream_result(end.next_timeline, source.geometry.lsn(start)))
-            return
-        self.transport.write(dialect.start_response())
-        held = not dialect.waits_for_wal and check_not_ahead(command, source, end)
-        self.advance(StreamStarted)
-        self.transport.unregisterProducer()
-        if self._transport_full:  # by the last answer; from now on only the stream's output waits
-            self._transport_full = False
-            self.transport.resumeProducing()
-        self._stream = Stream(
-            self,
-            source,
-            dialect,
-            factory.consumer(self.transport),
-            session.entry,
-            factory.reactor,
-            timeline,
-            start,
-            session.parameters.wal_sender_timeout,
-            slot,
-            held=held,
-        )
-        self.log.info(
-            "{client} started streaming WAL at {lsn} on timeline {timeline}",
-            client=self.client,
-            lsn=command.start,
-            timeline=timeline,
-        )
-        self._stream.start()
-
     # Ends
 
-    def _fail(self, error: WalsenderError) -> None:
+    def fail(self, error: WalsenderError) -> None:
         """
         Tell the client what is wrong.
 
@@ -443,8 +399,8 @@ class WalSender(Protocol):
             self.transport.write(self._dialect.error(error, fatal=fatal))
         if fatal:
             self._close()
-        elif not self._skipping_to_sync:
-            self.transport.write(_READY)
+        elif self._commands is not None and not self._commands.skipping_to_sync:
+            self.transport.write(READY)
 
     def _violated(self, error: SilentViolation) -> None:
         """The stream of bytes makes no sense any more."""
@@ -459,7 +415,7 @@ class WalSender(Protocol):
         """The client will send no further command, and has not said good-bye."""
         message = "unexpected EOF on standby connection"
         if self._dialect.tells_lost_client:
-            self._fail(ProtocolViolation(message))
+            self.fail(ProtocolViolation(message))
         else:
             self._log_end(message)
             self._close()

@@ -1,0 +1,133 @@
+"""What a client says between its streams: one message at a time, each with its answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Protocol
+
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from walsender.errors import InvalidMessage, WalsenderError
+from walsender.sender.commands import check_not_ahead, check_physical, check_start
+from walsender.wire import ExtendedQuery, FunctionCall, Query, ReadyForQuery, StartReplication, Sync
+from walsender.wire.dialect import ModernDialect
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+
+    from walsender.replication_slots import HeldSlot
+    from walsender.sender.factory import WalSenderFactory
+    from walsender.sender.startup import Session
+    from walsender.wire import FrontendMessage
+
+READY: Final = ReadyForQuery().encode()
+
+
+class ICommandHost(Protocol):
+    """What the command phase needs of the protocol that it belongs to."""
+
+    @property
+    def client(self) -> str:
+        """Who the client is, for the log."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing more is read or written."""
+
+    def write(self, data: bytes) -> None:
+        """Send *data* to the client."""
+
+    def fail(self, error: WalsenderError) -> None:
+        """Tell the client of *error*; ReadyForQuery follows unless the phase is skipping to Sync."""
+
+    def command_done(self) -> None:
+        """A command that had to wait has been answered: the next may be read."""
+
+    def begin_stream(self, timeline: int, start: int, slot: HeldSlot | None, *, held: bool) -> None:
+        """The message that begins the stream is written; go on with the stream itself."""
+
+
+class CommandPhase:
+    """
+    Answers one client's commands.
+
+    :ivar skipping_to_sync: after an error of the extended protocol nothing is answered until Sync.
+    """
+
+    _log = Logger()
+
+    def __init__(self, host: ICommandHost, factory: WalSenderFactory, session: Session) -> None:
+        self._host = host
+        self._factory = factory
+        self._session = session
+        self._answer: Deferred[bytes] | None = None  # of the command that waits for something
+        self.skipping_to_sync = False
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a command waits for a disk or for other sessions."""
+        return self._answer is not None
+
+    def received(self, message: FrontendMessage) -> None:
+        """
+        Answer *message*.
+
+        :raises WalsenderError: it is refused.
+        """
+        if isinstance(message, Sync):
+            self.skipping_to_sync = False
+            self._host.write(READY)
+        elif self.skipping_to_sync:
+            return
+        elif isinstance(message, Query):
+            self._execute(message.text)
+        elif isinstance(message, ExtendedQuery):
+            self.skipping_to_sync = True
+            raise InvalidMessage("extended query protocol not supported in a replication connection")
+        elif isinstance(message, FunctionCall):
+            raise InvalidMessage("fastpath function calls not supported in a replication connection")
+        # What is left (Flush, late messages of COPY) asks for no answer.
+
+    def _execute(self, text: bytes) -> None:
+        command = self._factory.dialect.parse_command(text)
+        if isinstance(command, StartReplication):
+            self._start_replication(command)
+            return
+        answer = self._session.answers.answer(command)
+        if isinstance(answer, bytes):
+            self._host.write(answer + READY)
+        else:
+            self._answer = answer
+            answer.addBoth(self._answered)
+
+    def _answered(self, result: bytes | Failure) -> None:
+        """A command that had to wait is done."""
+        self._answer = None
+        if isinstance(result, Failure) and not result.check(WalsenderError):
+            self._log.failure("internal error while serving {client}", result, client=self._host.client)
+        if self._host.is_closed:
+            return  # whoever asked is gone
+        if isinstance(result, bytes):
+            self._host.write(result + READY)
+        else:
+            error = result.value
+            self._host.fail(error if isinstance(error, WalsenderError) else WalsenderError("internal error"))
+        self._host.command_done()
+
+    def _start_replication(self, command: StartReplication) -> None:
+        source, dialect = self._factory.source, self._factory.dialect
+        check_physical(command)
+        slot = None
+        if command.slot is not None:
+            slot = self._factory.slots.acquire(command.slot, self._session.entry.process_id)
+        # From here on an error takes the slot away again, as any error does.
+        timeline, start, end = check_start(command, source)
+        if end.next_timeline is not None and start == end.position:
+            assert isinstance(dialect, ModernDialect), "before 9.3 there is the current timeline only"
+            if slot is not None:
+                slot.release()
+            self._host.write(dialect.stream_result(end.next_timeline, source.geometry.lsn(start)))
+            return
+        self._host.write(dialect.start_response())
+        held = not dialect.waits_for_wal and check_not_ahead(command, source, end)
+        self._host.begin_stream(timeline, start, slot, held=held)
