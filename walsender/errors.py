@@ -162,6 +162,10 @@ class WalFileDenied(WalFileError, sqlstate="42501"):
     """A WAL or history file may not be read by this process."""
 
 
+class DiskFull(WalFileError, sqlstate="53100"):
+    """There is no room for a file, or no more than its owner may have."""
+
+
 class DataCorrupted(WalFileError, sqlstate="XX001"):
     """A file holds something other than what its name promises."""
 
@@ -174,6 +178,8 @@ _BY_ERRNO: dict[int, type[WalFileError]] = {
     errno.ENOENT: WalFileMissing,
     errno.EACCES: WalFileDenied,
     errno.EPERM: WalFileDenied,
+    errno.ENOSPC: DiskFull,
+    errno.EDQUOT: DiskFull,
 }
 
 

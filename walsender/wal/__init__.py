@@ -2,7 +2,7 @@
 
 from .directory import WalDirectory
 from .end import CoveredFile, EndOfWal, SyncFailed, find_current_end, find_end, sync_covered, sync_file
-from .files import REAL_FILES, FileOperations, Identity, RealFiles
+from .files import REAL_FILES, FileOperations, Identity, RealFiles, WritableFiles
 from .history import HistoryEntry, TimelineHistory
 from .page import FORMATS, PageHeader, SwitchFill, WalFormat, identify_format, parse_page_header
 from .record import RecordHeader, RecordParser, legacy_crc
@@ -12,6 +12,7 @@ from .segment import (
     WalIdentity,
     history_name,
     parse_file_name,
+    parse_identity,
     read_identity,
     segment_name,
 )
@@ -36,12 +37,14 @@ __all__ = [
     "WalFileName",
     "WalFormat",
     "WalIdentity",
+    "WritableFiles",
     "find_current_end",
     "find_end",
     "history_name",
     "identify_format",
     "legacy_crc",
     "parse_file_name",
+    "parse_identity",
     "parse_page_header",
     "read_identity",
     "segment_name",

@@ -10,7 +10,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_MOST_PIECES: Final = 1024  # of one system call: IOV_MAX of Linux
 
 Identity = tuple[int, int]
 """Device and inode: tells whether two names, or a name and a descriptor, are one file."""
@@ -56,8 +61,36 @@ class FileOperations(Protocol):
         ...
 
 
+class WritableFiles(FileOperations, Protocol):
+    """What a relay asks of a disk beside.  Every method may raise `OSError`."""
+
+    def create(self, path: str) -> int:
+        """Make a new, empty file and return a descriptor to read and write it; whoever called closes it."""
+        ...
+
+    def open_to_write(self, path: str) -> int:
+        """Return a descriptor to read and write an existing file; whoever called closes it."""
+        ...
+
+    def write(self, descriptor: int, pieces: Sequence[bytes | memoryview], offset: int) -> int:
+        """Write *pieces* one after another at *offset*; return how many bytes were taken, perhaps not all."""
+        ...
+
+    def sync_data(self, descriptor: int) -> None:
+        """Make a file's content and size durable; its times need not be."""
+        ...
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a file another name, at once and in place of what has that name."""
+        ...
+
+    def remove(self, path: str) -> None:
+        """Take a file's name away."""
+        ...
+
+
 class RealFiles:
-    """`FileOperations` of the operating system."""
+    """`WritableFiles` of the operating system."""
 
     def list_directory(self, path: str) -> list[str]:
         """Return the names in a directory, in no order."""
@@ -117,6 +150,30 @@ class RealFiles:
     def close(self, descriptor: int) -> None:
         """Close a descriptor from `open`."""
         os.close(descriptor)
+
+    def create(self, path: str) -> int:
+        """See `WritableFiles`; like all that PostgreSQL writes, the file is its owner's alone."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+    def open_to_write(self, path: str) -> int:
+        """See `WritableFiles`."""
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def write(self, descriptor: int, pieces: Sequence[bytes | memoryview], offset: int) -> int:
+        """See `WritableFiles`."""
+        return os.pwritev(descriptor, pieces[:_MOST_PIECES], offset)
+
+    def sync_data(self, descriptor: int) -> None:
+        """See `WritableFiles`."""
+        os.fdatasync(descriptor)
+
+    def rename(self, old: str, new: str) -> None:
+        """See `WritableFiles`."""
+        Path(old).replace(new)
+
+    def remove(self, path: str) -> None:
+        """See `WritableFiles`."""
+        Path(path).unlink()
 
 
 REAL_FILES: Final = RealFiles()

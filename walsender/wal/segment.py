@@ -132,6 +132,17 @@ def read_identity(files: FileOperations, path: str) -> WalIdentity:
             files.close(descriptor)
     except OSError as error:
         raise file_error(f'could not read file "pg_wal/{name}"', error) from error
+    return parse_identity(name, data)
+
+
+def parse_identity(name: str, data: bytes) -> WalIdentity:
+    """
+    Return what the long header says with which a segment begins.
+
+    :param name: of the segment, for messages.
+    :param data: its first bytes, 64 at least.
+    :raises DataCorrupted: it is no WAL segment.
+    """
     try:
         wal_format = identify_format(data)
         long = parse_long_header(data, wal_format)

@@ -1,0 +1,162 @@
+"""
+`HeldWal`: what a source shows of the WAL that a directory holds.
+
+Where WAL comes from is another's affair: whoever finds or writes more of it hands a
+`Look` over, all of it durable, and those who send are told.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING, Any
+
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from walsender.errors import StartPositionRefused, WalFileMissing
+from walsender.source.interfaces import IWalSource, IWalSubscriber, TimelineEnd
+from walsender.source.segment_file import OpenSegment, SegmentFiles
+from walsender.wal import WalIdentity, history_name
+from walsender.wal.segment import PARTIAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.defer import Deferred
+
+    from walsender.lsn import Geometry
+    from walsender.source.follower import Follower, Look
+
+
+@implementer(IWalSource)
+class HeldWal:
+    """
+    Serves what the last look saw.
+
+    :param run_in_thread: as `twisted.internet.threads.deferToThread`.
+    :param follower: opens files.
+    :param directory_mode: as `IWalSource.directory_mode`.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, run_in_thread: Callable[..., Deferred[Any]], follower: Follower, *, directory_mode: int
+    ) -> None:
+        self._run_in_thread = run_in_thread
+        self._follower = follower
+        self.directory_mode = directory_mode
+        self._segments = SegmentFiles(self._open)
+        self._subscribers: dict[IWalSubscriber, None] = {}
+        self._look: Look | None = None
+
+    # IWalSource
+
+    @property
+    def ready(self) -> bool:
+        """See `IWalSource`."""
+        return self._look is not None
+
+    @property
+    def _identity(self) -> WalIdentity:
+        assert self._look is not None, "asked for WAL before there is any"
+        assert self._look.directory.identity is not None, "there is WAL, so it is somebody's"
+        return self._look.directory.identity
+
+    @property
+    def system_identifier(self) -> int:
+        """See `IWalSource`."""
+        return self._identity.system_identifier
+
+    @property
+    def server_version(self) -> int:
+        """See `IWalSource`."""
+        return self._identity.format.version
+
+    @property
+    def byte_order(self) -> str:
+        """See `IWalSource`."""
+        return self._identity.format.byte_order
+
+    @property
+    def geometry(self) -> Geometry:
+        """See `IWalSource`."""
+        return self._identity.geometry
+
+    @property
+    def timeline(self) -> int:
+        """See `IWalSource`."""
+        assert self._look is not None, "asked for WAL before there is any"
+        return self._look.end.timeline
+
+    @property
+    def flush_position(self) -> int:
+        """See `IWalSource`."""
+        assert self._look is not None, "asked for WAL before there is any"
+        return self._look.end.position
+
+    def end_of(self, timeline: int) -> TimelineEnd:
+        """See `IWalSource`."""
+        assert self._look is not None, "asked for WAL before there is any"
+        if timeline == self.timeline:
+            return TimelineEnd(self._look.end.position)
+        end = self._look.directory.history(self.timeline).switchpoint(timeline)
+        if end is None:
+            raise StartPositionRefused(f"requested timeline {timeline} is not in this server's history")
+        switchpoint, next_timeline = end
+        return TimelineEnd(self.geometry.position(switchpoint), next_timeline)
+
+    def history_file(self, timeline: int) -> bytes:
+        """See `IWalSource`."""
+        assert self._look is not None, "asked for WAL before there is any"
+        content = self._look.directory.history_content(timeline)
+        if content is None:
+            raise WalFileMissing(
+                f'could not open file "pg_wal/{history_name(timeline)}": {os.strerror(errno.ENOENT)}'
+            )
+        return content
+
+    def open_segment(self, timeline: int, segment_number: int) -> Deferred[OpenSegment]:
+        """See `IWalSource`."""
+        return self._segments.get(timeline, segment_number)
+
+    def subscribe(self, subscriber: IWalSubscriber) -> None:
+        """See `IWalSource`."""
+        self._subscribers[subscriber] = None
+
+    def unsubscribe(self, subscriber: IWalSubscriber) -> None:
+        """See `IWalSource`."""
+        self._subscribers.pop(subscriber, None)
+
+    # Inside
+
+    def _open(self, timeline: int, number: int) -> Deferred[OpenSegment]:
+        assert self._look is not None, "asked for WAL before there is any"
+        opened: Deferred[OpenSegment] = self._run_in_thread(
+            self._follower.open, self._look, timeline, number, self.end_of(timeline).position
+        )
+        return opened.addCallback(self._compare)
+
+    def _compare(self, segment: OpenSegment) -> OpenSegment:
+        """Retire what was opened on the result of a look and is overtaken by a later one."""
+        assert self._look is not None, "a segment has been opened, so there is WAL"
+        validated = self._look.validated.get(segment.name.removesuffix(PARTIAL))
+        segment.retired = validated is not None and validated != segment.identity
+        return segment
+
+    def _take_over(self, look: Look) -> None:
+        """Show what a look found, and tell those who send."""
+        before, self._look = self._look, look
+        for name, identity in look.end.covered:
+            self._segments.retire_others(name.removesuffix(PARTIAL), identity)
+        self._segments.retire(look.gone)
+        if before is None or (before.end.timeline, before.end.position) != (
+            look.end.timeline,
+            look.end.position,
+        ):
+            for subscriber in list(self._subscribers):
+                try:
+                    subscriber.wal_grew()
+                except Exception:  # noqa: BLE001 (a bug in one stream must not stop the others)
+                    self._log.failure("telling a stream of new WAL failed")
