@@ -150,7 +150,7 @@ class CreateTests(SlotsTestCase):
         for operation in ("write", "sync", "rename", "sync_directory"):
             self.disk.failing[operation] = errno.ENOSPC
             self.assertRefused(
-                "58030",
+                "53100",
                 'could not create replication slot "a": No space left on device',
                 self.slots.create,
                 "a",
