@@ -138,6 +138,10 @@ class OutOfResources(WalsenderError, sqlstate="53000"):
     """The system has no more of something: descriptors, memory."""
 
 
+class QueryCanceled(WalsenderError, sqlstate="57014"):
+    """The client has asked, on another connection, that what is done for it be ended."""
+
+
 class AdminShutdown(WalsenderError, sqlstate="57P01", severity="FATAL"):
     """The server is being stopped."""
 

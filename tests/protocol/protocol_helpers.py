@@ -249,7 +249,7 @@ class Client:
     @property
     def entry(self) -> Any:
         """Its entry in the slot table."""
-        return self.protocol._session.entry
+        return self.protocol.session.entry
 
     def send(self, *data: bytes) -> None:
         """Send bytes; each argument arrives by itself."""

@@ -24,6 +24,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from walsender.lsn import LSN
 from walsender.replication_slots import REAL_SLOT_FILES, ReplicationSlots, SlotStorage
+from walsender.wire import CancelRequest
 from walsender.wire.dialect import ModernDialect
 
 END = 0x300060  # where WAL ends; segments have 1 MiB
@@ -353,6 +354,18 @@ class StreamTests(SlotTestCase):
         self.assertEqual(b"", second.ask("DROP_REPLICATION_SLOT s WAIT"))
         first.send(COPY_DONE)
         self.assertEqual(DROPPED + READY, second.receive())
+
+    def test_cancelEndsTheWait(self) -> None:
+        """A client that waits can be told to give up; the owner of the slot notices nothing."""
+        first, second = self.streaming(), self.server.started()
+        self.assertEqual(b"", second.ask("DROP_REPLICATION_SLOT s WAIT"))
+        key = second.protocol.session.cancel_key  # type: ignore[union-attr]
+        self.server.factory.cancel(CancelRequest(second.entry.process_id, key))
+        self.assertRefused("57014", "canceling statement due to user request", second.receive())
+        first.send(COPY_DONE)
+        first.receive()
+        self.assertEqual({"s"}, self.names())
+        self.assertEqual(b"TDCZ", kinds(second.ask("IDENTIFY_SYSTEM")))
 
     def test_shutdownEndsTheWait(self) -> None:
         """A client that waits is told of the shutdown, and its slot stays."""

@@ -263,7 +263,7 @@ async def test_becomesStreaming(*, sendfile: bool, modern: bool) -> None:
         for start in (LEVEL, LEVEL - 1000, LEVEL - (1 << 20)):
             client = await server.connect(start)
             (connection,) = server.connections
-            entry = connection._session.entry
+            entry = connection.session.entry
             await server.until(lambda entry=entry: entry.state == "streaming")
             server.source.grow(server.source.flush_position + 1000)
             size = server.source.flush_position - start

@@ -132,7 +132,7 @@ class CatchupTests(ProtocolTestCase):
         peer.transport.deliver(startup_packet())
         peer.run()
         peer.transport.deliver(query("START_REPLICATION 0/100000"))
-        entry = peer.protocol._session.entry  # type: ignore[union-attr]
+        entry = peer.protocol.session.entry  # type: ignore[union-attr]
         self.assertEqual(CATCHUP, entry.state)
         peer.turn()
         self.assertEqual(CATCHUP, entry.state)

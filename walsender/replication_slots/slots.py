@@ -27,6 +27,7 @@ from walsender.errors import (
     ConfigurationLimitExceeded,
     DuplicateObject,
     ObjectInUse,
+    QueryCanceled,
     UndefinedObject,
     WrongState,
     file_error,
@@ -254,6 +255,13 @@ class ReplicationSlots:
                 self._forget(slot)
             else:
                 self.release(slot)
+
+    def cancel_wait(self, process_id: int) -> None:
+        """Let a session that waits for a slot give up: its wait fails with `QueryCanceled`."""
+        given_up = [waiter for waiter in self._waiting if waiter[1] == process_id]
+        self._waiting = [waiter for waiter in self._waiting if waiter[1] != process_id]
+        for _, _, released in given_up:
+            released.errback(QueryCanceled("canceling statement due to user request"))
 
     # For `HeldSlot`
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from hmac import compare_digest
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 
 from walsender.replication_slots import ReplicationSlots
 from walsender.sender.page_cache import PageCache
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from walsender.auth import IAuthorizer
     from walsender.sender.interfaces import IClientTransport, IServerReactor, IWalConsumer
     from walsender.source import IWalSource
+    from walsender.wire import CancelRequest
     from walsender.wire.dialect import Dialect
 
 
@@ -42,6 +45,7 @@ class WalSenderFactory(Factory):
     """
 
     noisy = False
+    _log = Logger()
 
     def __init__(
         self,
@@ -104,6 +108,23 @@ class WalSenderFactory(Factory):
             waiting, self._when_empty = self._when_empty, []
             for deferred in waiting:
                 deferred.callback(None)
+
+    def cancel(self, request: CancelRequest) -> None:
+        """
+        End what is done for the client that *request* names, if it has that client's key.
+
+        Source: PostgreSQL, src/backend/storage/ipc/procsignal.c, SendCancelRequest.
+        """
+        for connection in self._connections:
+            session = connection.session
+            if session is None or session.entry.process_id != request.process_id:
+                continue
+            if compare_digest(session.cancel_key, request.key):
+                connection.cancel()
+            else:
+                self._log.info("wrong key in cancel request for process {pid}", pid=request.process_id)
+            return
+        self._log.info("PID {pid} in cancel request did not match any process", pid=request.process_id)
 
     def shut_down(self, *, drain: bool = False) -> Deferred[None]:
         """

@@ -28,7 +28,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from walsender.errors import AdminShutdown, ProtocolViolation, WalsenderError
+from walsender.errors import AdminShutdown, ProtocolViolation, QueryCanceled, WalsenderError
 from walsender.sender.command_phase import READY, CommandPhase
 from walsender.sender.startup import Session, open_session, peer_text
 from walsender.sender.states import (
@@ -76,6 +76,7 @@ class WalSender(Protocol):
     One client's conversation.
 
     :ivar state: where it stands.
+    :ivar session: the client, once it is let in.
     """
 
     log = Logger()
@@ -87,7 +88,7 @@ class WalSender(Protocol):
         self._dialect = factory.dialect
         self._transitions = transitions_of(self._dialect)
         self._buffer = FrontendBuffer()
-        self._session: Session | None = None
+        self.session: Session | None = None
         self._commands: CommandPhase | None = None
         self._stream: Stream | None = None
         self._ssl_done = self._gss_done = False
@@ -146,8 +147,8 @@ class WalSender(Protocol):
         self._set_timer(None)
         self._drop_stream()
         self.forget_slots()
-        if self._session is not None:
-            self.factory.slot_table.free(self._session.entry)
+        if self.session is not None:
+            self.factory.slot_table.free(self.session.entry)
         self.factory.connection_lost(self)
 
     # IPushProducer towards the transport, outside streams: what is paused is the reading of input
@@ -199,8 +200,8 @@ class WalSender(Protocol):
 
     def forget_slots(self) -> None:
         """Let go of the session's slots: any ERROR ends temporary ones, not only its own end does."""
-        if self._session is not None:
-            self.factory.slots.let_go(self._session.entry.process_id)
+        if self.session is not None:
+            self.factory.slots.let_go(self.session.entry.process_id)
 
     def log_error(self, error: WalsenderError) -> None:
         """Log, in one line, what the client is told."""
@@ -217,9 +218,9 @@ class WalSender(Protocol):
     def client(self) -> str:
         """Who this is, for the log: address, user and application name."""
         where = peer_text(self.transport.getPeer())
-        if self._session is None:
+        if self.session is None:
             return where
-        entry = self._session.entry
+        entry = self.session.entry
         return f"{where} {printable(entry.user)} {printable(entry.application_name)}".rstrip()
 
     # walsender.sender.command_phase.ICommandHost
@@ -241,7 +242,7 @@ class WalSender(Protocol):
 
     def begin_stream(self, timeline: int, start: int, slot: HeldSlot | None, *, held: bool) -> None:
         """Hand the transport to a stream from *start*."""
-        assert self._session is not None, "only an admitted client has streams"
+        assert self.session is not None, "only an admitted client has streams"
         factory, source = self.factory, self.factory.source
         self.advance(StreamStarted)
         self.transport.unregisterProducer()
@@ -253,11 +254,11 @@ class WalSender(Protocol):
             source,
             self._dialect,
             factory.consumer(self.transport),
-            self._session.entry,
+            self.session.entry,
             factory.reactor,
             timeline,
             start,
-            self._session.parameters.wal_sender_timeout,
+            self.session.parameters.wal_sender_timeout,
             slot,
             held=held,
         )
@@ -292,6 +293,16 @@ class WalSender(Protocol):
             self._stream.drain()
         else:
             self._stream.shut_down()
+
+    def cancel(self) -> None:
+        """The client has asked, with its key, that we end what we do for it."""
+        if not self._dialect.cancels:
+            return
+        if self._stream is None:
+            assert self.session is not None, "who has no session has no key"
+            self.factory.slots.cancel_wait(self.session.entry.process_id)
+        elif not self._stream.ending:
+            self._stream.refuse(QueryCanceled("canceling statement due to user request"))
 
     def _authentication_timed_out(self) -> None:
         self._timer = None
@@ -339,13 +350,12 @@ class WalSender(Protocol):
         state = next_state(self._transitions, self.state, type(request))
         if isinstance(request, StartupMessage):
             self.state = state
-            self._session = open_session(
-                self.factory, request, self.transport.getPeer(), self.transport.write
-            )
-            self._commands = CommandPhase(self, self.factory, self._session)
+            self.session = open_session(self.factory, request, self.transport.getPeer(), self.transport.write)
+            self._commands = CommandPhase(self, self.factory, self.session)
             self._set_timer(None)
             self.advance(Authenticated)
         elif isinstance(request, CancelRequest):
+            self.factory.cancel(request)
             self._close()
         else:
             self._ssl_done |= isinstance(request, SSLRequest)
@@ -392,7 +402,7 @@ class WalSender(Protocol):
             return
         self.log_error(error)
         self.forget_slots()
-        fatal = self._session is None or self._dialect.severity(error) == "FATAL"
+        fatal = self.session is None or self._dialect.severity(error) == "FATAL"
         if isinstance(error, ObsoleteProtocol):
             self.transport.write(old_format_error(error))
         else:
@@ -404,7 +414,7 @@ class WalSender(Protocol):
 
     def _violated(self, error: SilentViolation) -> None:
         """The stream of bytes makes no sense any more."""
-        if self._session is not None and self._dialect.reports_lost_client and self._stream is None:
+        if self.session is not None and self._dialect.reports_lost_client and self._stream is None:
             self.log_error(error)
             self._client_lost()
             return

@@ -43,11 +43,18 @@ _NO_SQL: Final = (
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """An admitted client: its entry in the slot table, its parameters, and who answers its commands."""
+    """
+    An admitted client.
+
+    :ivar entry: its place in the table of walsenders.
+    :ivar answers: who answers its commands.
+    :ivar cancel_key: what a CancelRequest must know; empty: nothing can.
+    """
 
     entry: WalSenderEntry
     parameters: SessionParameters
     answers: CommandAnswers
+    cancel_key: bytes
 
 
 def peer_text(address: IAddress) -> str:
@@ -109,13 +116,13 @@ def open_session(
     except BaseException:
         factory.slot_table.free(entry)
         raise
+    key = b""
     if dialect.sends_key_data:
         key = secrets.token_bytes(32 if minor >= 2 else 4)
         write(BackendKeyData(entry.process_id, key).encode())
     write(ReadyForQuery().encode())
-    return Session(
-        entry, parameters, CommandAnswers(source, dialect, parameters, factory.slots, entry.process_id)
-    )
+    answers = CommandAnswers(source, dialect, parameters, factory.slots, entry.process_id)
+    return Session(entry, parameters, answers, key)
 
 
 class NotForSessions(FeatureNotSupported, severity="FATAL"):

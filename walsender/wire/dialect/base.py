@@ -62,6 +62,7 @@ class Dialect(ABC):
     :cvar tells_lost_client: and a FATAL error is sent after the client that may be gone.
     :cvar reserves_before_authentication: a walsender place is taken first; otherwise last.
     :cvar sends_key_data: BackendKeyData is part of the greeting.
+    :ivar cancels: a CancelRequest ends what a walsender does; before 10 it ignored them.
     """
 
     copy_both: ClassVar[bool]
@@ -73,6 +74,7 @@ class Dialect(ABC):
 
     def __init__(self, version: int) -> None:
         self.version = version
+        self.cancels = False
 
     @property
     def reported_parameters(self) -> tuple[str, ...]:

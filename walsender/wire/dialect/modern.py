@@ -55,6 +55,7 @@ class ModernDialect(Dialect):
 
     def __init__(self, version: int) -> None:
         super().__init__(version)
+        self.cancels = version >= 100000
         self._typmod = -1 if version >= 100000 else 0
         self._layout = NetworkLayout(catalog_xmin=version >= 100000)
         self._lsn_format = "{:X}/{:08X}" if version >= 190000 else "{:X}/{:X}"
