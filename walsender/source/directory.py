@@ -84,6 +84,7 @@ class DirectorySource(HeldWal):
         self._listed_at = self._looked_at = 0.0
         self._gap_since: float | None = None
         self._complaint = ""
+        self._damaged: tuple[str, ...] = ()
         self._timer: IDelayedCall | None = None
         self._running = False
 
@@ -157,6 +158,10 @@ class DirectorySource(HeldWal):
             self._list_again = True  # a file was replaced while it was looked at
             return
         self._watch_gap(look.end)
+        for complaint in look.end.damaged:
+            if complaint not in self._damaged:
+                self._log.error("{complaint}", complaint=complaint)
+        self._damaged = look.end.damaged
         self._take_over(look)
 
     def _watch_gap(self, end: EndOfWal) -> None:

@@ -19,7 +19,9 @@ from walsender.source.interfaces import SegmentUnavailable
 from walsender.source.running_server import running_server
 from walsender.source.segment_file import OpenSegment
 from walsender.wal import (
+    CannotDecompress,
     CoveredFile,
+    DecompressingFiles,
     EndOfWal,
     FileOperations,
     Identity,
@@ -27,6 +29,7 @@ from walsender.wal import (
     SyncFailed,
     WalDirectory,
     WalIdentity,
+    base_name,
     find_current_end,
     find_end,
     history_name,
@@ -37,7 +40,7 @@ from walsender.wal import (
     sync_file,
 )
 from walsender.wal.page import header_read_size
-from walsender.wal.segment import PARTIAL
+from walsender.wal.segment import PARTIAL, compression_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,12 +62,12 @@ class Look:
 
     :ivar gone: files in use that have lost their names; only a listing finds them.
     :ivar validated: which file held each segment around the end when it was validated, by the
-        segment's name without ``.partial``.
+        segment's name.
     """
 
     directory: WalDirectory
     end: EndOfWal
-    validated: Mapping[str, Identity]
+    validated: Mapping[str, CoveredFile]
     gone: frozenset[CoveredFile] = frozenset()
 
 
@@ -75,11 +78,13 @@ class Follower:
     Beside a look `open` may run, in other threads and several times; what the two share is
     `_distrusted`, to which either adds, and `_server_runs`.
 
+    Compressed files are to all of it what is in them.
+
     :param sync: make durable what is found.
     """
 
     def __init__(self, files: FileOperations, path: str, *, sync: bool) -> None:
-        self._files = files
+        self._files = DecompressingFiles(files)
         self._path = path
         self._sync = sync
         self._last: Look | None = None
@@ -106,10 +111,13 @@ class Follower:
         if end is None or (self._sync and end.covered and not self._make_durable(end)):
             return last
         validated = {} if last is None else dict(last.validated)
-        for name, identity in end.covered:
-            base = name.removesuffix(PARTIAL)
+        if listing:
+            # Another file of a segment (compressed meanwhile, or a copy) must prove itself when it is opened.
+            validated = {base: file for base, file in validated.items() if self._has_name(file)}
+        for file in end.covered:
+            base = base_name(file.name)
             validated.pop(base, None)  # the latest stand last
-            validated[base] = identity
+            validated[base] = file
         while len(validated) > _REMEMBERED:
             del validated[next(iter(validated))]
         gone = frozenset(file for file in in_use if listing and not self._has_name(file))
@@ -154,7 +162,7 @@ class Follower:
     def _make_names_durable(self, directory: WalDirectory) -> None:
         """Sync the directory, and the history files by which a timeline is announced."""
         for timeline in directory.histories:
-            name = history_name(timeline)
+            name = directory.history_file(timeline)
             try:
                 descriptor = self._files.open(f"{self._path}/{name}")
             except OSError as error:
@@ -215,18 +223,24 @@ class Follower:
         holder = directory.timeline_on_line(timeline, number)
         own = segment_name(holder, number, geometry)
         listed = directory.file_for_reading(timeline, number) or own
-        base = listed.removesuffix(PARTIAL)
+        base = base_name(listed)
         missing = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+        damaged: CannotDecompress | None = None
         # The listing may be older than the file, and a .partial may have got its final name.
-        for name in dict.fromkeys((listed, base, base + PARTIAL)):
+        for name in dict.fromkeys((listed, *(base + form for form in directory.forms))):
             try:
                 segment = self._open_file(name, look, number, end)
+            except CannotDecompress as error:
+                damaged = error
+                continue
             except OSError as error:
                 if error.errno != errno.ENOENT:
                     raise SegmentUnavailable(name, number, error, 0) from error
                 continue
             if segment is not None:
                 return segment
+        if damaged is not None:
+            raise damaged
         raise SegmentUnavailable(own, number, missing, _earliest(directory, timeline, geometry, end))
 
     def _open_file(self, name: str, look: Look, number: int, end: int) -> OpenSegment | None:
@@ -239,10 +253,10 @@ class Follower:
         descriptor = self._files.open(f"{self._path}/{name}")
         segment = OpenSegment(self._files, descriptor, name, start, start + geometry.segment_size)
         segment.identity = self._files.identity(descriptor)
-        validated = look.validated.get(name.removesuffix(PARTIAL))
-        if validated is not None and validated != segment.identity:
+        validated = look.validated.get(base_name(name))
+        if validated is not None and validated.identity != segment.identity:
             return None  # another file than the one in which the end was found
-        if self._files.size(descriptor) < stop - start:
+        if self._files.size(descriptor, geometry.segment_size) < stop - start:
             return None  # still being copied in
         header = self._page_header(descriptor, start, start, identity)
         if header is None or header.long is None:
@@ -253,7 +267,9 @@ class Follower:
                 detail=f"WAL file database system identifier is {header.long.system_identifier}, "
                 f"the directory's is {identity.system_identifier}.",
             )
-        if validated is None and not self._reaches(segment, look.directory, stop):
+        # What pg_receivewal compresses it writes anew when it is restarted, in the same file.
+        rewritten = name.endswith(PARTIAL) and compression_of(name) is not None
+        if (validated is None or rewritten) and not self._reaches(segment, look.directory, stop, rewritten):
             return None  # preallocated, and still being copied in
         if self._sync:
             self._check_trusted(name, segment.identity)
@@ -275,25 +291,29 @@ class Follower:
             return None
         return header if header.address == identity.geometry.lsn(position) else None
 
-    def _reaches(self, segment: OpenSegment, directory: WalDirectory, stop: int) -> bool:
+    def _reaches(self, segment: OpenSegment, directory: WalDirectory, stop: int, rewritten: bool) -> bool:
         """
         Return whether a file that no look has validated has its WAL up to *stop*.
 
         Files are copied in order, so its last page tells; but behind a switch to the next
         segment there are no pages, and then its records have to be looked at.
+
+        :param rewritten: it may have something else in its middle, so look at all of its pages.
         """
         identity = directory.identity
         assert identity is not None, "there is WAL, so it is somebody's"
         geometry = identity.geometry
         last_page = geometry.page_start(stop - 1)
-        if self._page_header(segment.descriptor, segment.start, last_page, identity) is not None:
+        if not rewritten and self._page_header(segment.descriptor, segment.start, last_page, identity):
             return True
         timeline = parse_file_name(segment.name).timeline
         number = geometry.segment_number(segment.start)
         run = directory.run_of(timeline, number) or range(number, number + 1)
         until_here = replace(directory, ranges={timeline: (range(run.start, number + 1),)})
         end = find_end(self._files, until_here, timeline)
-        return end is not None and end.position >= stop
+        if end is None or end.position < stop:
+            return False
+        return segment.identity in {file.identity for file in end.covered}
 
 
 def _earliest(directory: WalDirectory, timeline: int, geometry: Geometry, end: int) -> int:

@@ -17,8 +17,7 @@ from zope.interface import implementer
 from walsender.errors import StartPositionRefused, WalFileMissing
 from walsender.source.interfaces import IWalSource, IWalSubscriber, TimelineEnd
 from walsender.source.segment_file import OpenSegment, SegmentFiles
-from walsender.wal import WalIdentity, history_name
-from walsender.wal.segment import PARTIAL
+from walsender.wal import WalIdentity, base_name, history_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -141,15 +140,15 @@ class HeldWal:
     def _compare(self, segment: OpenSegment) -> OpenSegment:
         """Retire what was opened on the result of a look and is overtaken by a later one."""
         assert self._look is not None, "a segment has been opened, so there is WAL"
-        validated = self._look.validated.get(segment.name.removesuffix(PARTIAL))
-        segment.retired = validated is not None and validated != segment.identity
+        validated = self._look.validated.get(base_name(segment.name))
+        segment.retired = validated is not None and validated.identity != segment.identity
         return segment
 
     def _take_over(self, look: Look) -> None:
         """Show what a look found, and tell those who send."""
         before, self._look = self._look, look
         for name, identity in look.end.covered:
-            self._segments.retire_others(name.removesuffix(PARTIAL), identity)
+            self._segments.retire_others(base_name(name), identity)
         self._segments.retire(look.gone)
         if before is None or (before.end.timeline, before.end.position) != (
             look.end.timeline,

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
-from walsender.wal import CoveredFile
-from walsender.wal.segment import PARTIAL
+from walsender.wal import CoveredFile, base_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -118,10 +117,10 @@ class SegmentFiles:
         """
         Retire what is open of a segment and is not the file that has its name now.
 
-        :param name: the segment's, without ``.partial``.
+        :param name: the segment's.
         """
         for segment in self._open.values():
-            if segment.identity != identity and segment.name.removesuffix(PARTIAL) == name:
+            if segment.identity != identity and base_name(segment.name) == name:
                 segment.retired = True
 
 

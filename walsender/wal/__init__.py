@@ -1,5 +1,6 @@
 """WAL at rest: segments, pages, records, histories, and where valid WAL ends."""
 
+from .compressed import CannotDecompress, DecompressingFiles
 from .directory import WalDirectory
 from .end import CoveredFile, EndOfWal, SyncFailed, find_current_end, find_end, sync_covered, sync_file
 from .files import REAL_FILES, FileOperations, Identity, RealFiles, WritableFiles
@@ -10,6 +11,7 @@ from .segment import (
     FileKind,
     WalFileName,
     WalIdentity,
+    base_name,
     history_name,
     parse_file_name,
     parse_identity,
@@ -20,7 +22,9 @@ from .segment import (
 __all__ = [
     "FORMATS",
     "REAL_FILES",
+    "CannotDecompress",
     "CoveredFile",
+    "DecompressingFiles",
     "EndOfWal",
     "FileKind",
     "FileOperations",
@@ -38,6 +42,7 @@ __all__ = [
     "WalFormat",
     "WalIdentity",
     "WritableFiles",
+    "base_name",
     "find_current_end",
     "find_end",
     "history_name",

@@ -18,10 +18,11 @@ from walsender.errors import DataCorrupted, WalFileError, file_error
 
 from .history import TimelineHistory
 from .segment import (
+    COMPLETE_FORMS,
+    FORMS,
     PARTIAL,
     FileKind,
     WalIdentity,
-    history_name,
     parse_file_name,
     read_identity,
     segment_name,
@@ -45,23 +46,23 @@ class WalDirectory:
     :ivar path: the directory, as given.
     :ivar identity: whose WAL it is; ``None`` as long as no file in it is a WAL segment, and
         then there are no ranges either.
-    :ivar ranges: per timeline, runs of segment numbers without a gap, ascending; complete and
-        partial segments alike, whatever is in them.
-    :ivar partials: per timeline, the numbers of which there is a ``.partial``.
+    :ivar ranges: per timeline, runs of segment numbers without a gap, ascending; complete, partial
+        and compressed segments alike, whatever is in them.
+    :ivar forms: what may follow a segment's name here, best first: a complete one is preferred to a
+        partial one, and then a plain one to a compressed one.
     :ivar histories: the histories whose files are complete.
-    :ivar compressed: names of compressed segments, which are not served.
     :ivar unusable: names that were looked into and are not what they promise, with the reason.
     """
 
     path: str
     identity: WalIdentity | None = None
     ranges: Mapping[int, tuple[range, ...]] = field(default_factory=dict)
-    partials: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    forms: tuple[str, ...] = ("", PARTIAL)
     histories: Mapping[int, TimelineHistory] = field(default_factory=dict)
-    compressed: tuple[str, ...] = ()
     unusable: Mapping[str, WalFileError] = field(default_factory=dict)
     _history_contents: Mapping[int, bytes] = field(default_factory=dict, repr=False)
-    _only_partial: Mapping[int, frozenset[int]] = field(default_factory=dict, repr=False)
+    _history_files: Mapping[int, str] = field(default_factory=dict, repr=False)
+    _other_forms: Mapping[int, Mapping[int, str]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def scan(cls, files: FileOperations, path: str) -> WalDirectory:
@@ -113,6 +114,10 @@ class WalDirectory:
         """Return a history file byte for byte, or ``None`` if there is no complete one."""
         return self._history_contents.get(timeline)
 
+    def history_file(self, timeline: int) -> str:
+        """Return the name of the file that a history in `histories` is from."""
+        return self._history_files[timeline]
+
     def gaps(self, timeline: int) -> tuple[range, ...]:
         """Return the segment numbers missing between the runs of a timeline's own segments."""
         runs = self.ranges.get(timeline, ())
@@ -125,11 +130,11 @@ class WalDirectory:
         return runs[place] if place >= 0 and number in runs[place] else None
 
     def file_for(self, timeline: int, number: int) -> str | None:
-        """Return the name of a timeline's own segment, complete rather than ``.partial``."""
+        """Return the name of the best file of a timeline's own segment, by `forms`."""
         if self.identity is None or self.run_of(timeline, number) is None:
             return None
         name = segment_name(timeline, number, self.identity.geometry)
-        return name + PARTIAL if number in self._only_partial.get(timeline, ()) else name
+        return name + self._other_forms.get(timeline, {}).get(number, "")
 
     def timeline_on_line(self, timeline: int, number: int) -> int:
         """
@@ -187,54 +192,48 @@ class _Scan:
 
     def run(self, names: list[str]) -> WalDirectory:
         """Return the directory that has these names."""
-        complete: list[WalFileName] = []
-        partial: list[WalFileName] = []
-        compressed: list[str] = []
-        histories: list[int] = []
+        segments: dict[str, list[WalFileName]] = {form: [] for form in FORMS}
+        histories: defaultdict[int, list[str]] = defaultdict(list)
         for name in names:
             parsed = parse_file_name(name)
-            kind = parsed.kind
-            if kind is FileKind.SEGMENT:
-                complete.append(parsed)
-            elif kind is FileKind.PARTIAL:
-                partial.append(parsed)
-            elif kind is FileKind.HISTORY:
-                histories.append(parsed.timeline)
-            elif kind in {FileKind.COMPRESSED, FileKind.COMPRESSED_PARTIAL}:
-                compressed.append(name)
-        self._identify(complete, partial)
+            if parsed.kind is FileKind.HISTORY:
+                histories[parsed.timeline].append(name)
+            elif parsed.kind not in {FileKind.BACKUP, FileKind.OTHER}:
+                segments[parsed.form].append(parsed)
+        self._identify(segments)
         if self._identity is None:
-            return WalDirectory(self._path, compressed=tuple(sorted(compressed)), unusable=self._unusable)
-        complete_numbers, partials = self._numbers(complete), self._numbers(partial)
-        ranges = {
-            timeline: _runs(complete_numbers.get(timeline, set()) | partials.get(timeline, set()))
-            for timeline in sorted(complete_numbers.keys() | partials.keys())
-        }
-        only_partial = {
-            timeline: frozenset(numbers - complete_numbers.get(timeline, set()))
-            for timeline, numbers in partials.items()
-        }
+            return WalDirectory(self._path, unusable=self._unusable)
+        held: defaultdict[int, set[int]] = defaultdict(set)
+        other_forms: defaultdict[int, dict[int, str]] = defaultdict(dict)
+        for form, parsed_names in segments.items():
+            for timeline, numbers in self._numbers(parsed_names).items():
+                if form:
+                    other_forms[timeline].update(dict.fromkeys(numbers - held[timeline], form))
+                held[timeline] |= numbers
+        ranges = {timeline: _runs(held[timeline]) for timeline in sorted(held)}
         for timeline, runs in ranges.items():
             for run in runs:
-                self._check_ends(timeline, run, only_partial.get(timeline, frozenset()))
-        contents, parsed_histories = self._read_histories(sorted(histories))
+                self._check_ends(timeline, run, other_forms[timeline])
+        history_files, contents, parsed_histories = self._read_histories(histories)
+        # What is compressed while it grows has its complete form later.
+        complete = [form for form in COMPLETE_FORMS if not form or segments[form] or segments[form + PARTIAL]]
         return WalDirectory(
             path=self._path,
             identity=self._identity,
             ranges=ranges,
-            partials={timeline: frozenset(numbers) for timeline, numbers in partials.items()},
+            forms=(*complete, *(form + PARTIAL for form in complete)),
             histories=parsed_histories,
-            compressed=tuple(sorted(compressed)),
             unusable=self._unusable,
             _history_contents=contents,
-            _only_partial=only_partial,
+            _history_files=history_files,
+            _other_forms=other_forms,
         )
 
-    def _identify(self, complete: list[WalFileName], partial: list[WalFileName]) -> None:
+    def _identify(self, segments: Mapping[str, list[WalFileName]]) -> None:
         """Take the identity of the first file that has one: without it, no name has a number."""
-        for names, suffix in ((complete, ""), (partial, PARTIAL)):
+        for form, names in segments.items():
             for name in names:
-                text = f"{name.timeline:08X}{name.log_id:08X}{name.segment:08X}{suffix}"
+                text = f"{name.timeline:08X}{name.log_id:08X}{name.segment:08X}{form}"
                 if self._read(text) is not None:
                     return
 
@@ -268,29 +267,34 @@ class _Scan:
                 numbers[name.timeline].add(name.log_id * per_log_file + name.segment)
         return dict(numbers)
 
-    def _check_ends(self, timeline: int, run: range, only_partial: frozenset[int]) -> None:
+    def _check_ends(self, timeline: int, run: range, other_forms: Mapping[int, str]) -> None:
         """Compare the first and the last segment of a run that state an identity with the others."""
         assert self._identity is not None
         for numbers in (run, reversed(run)):
             for number in numbers:
                 name = segment_name(timeline, number, self._identity.geometry)
-                if self._read(name + PARTIAL if number in only_partial else name) is not None:
+                if self._read(name + other_forms.get(number, "")) is not None:
                     break
 
-    def _read_histories(self, timelines: list[int]) -> tuple[dict[int, bytes], dict[int, TimelineHistory]]:
-        """Return the complete history files, raw and parsed."""
+    def _read_histories(
+        self, names: Mapping[int, list[str]]
+    ) -> tuple[dict[int, str], dict[int, bytes], dict[int, TimelineHistory]]:
+        """Return the complete history files: their names, raw and parsed."""
         assert self._identity is not None
+        files: dict[int, str] = {}
         contents: dict[int, bytes] = {}
         parsed: dict[int, TimelineHistory] = {}
-        for timeline in timelines:
-            name = history_name(timeline)
-            try:
-                content = self._read_history(name)
-                parsed[timeline] = TimelineHistory.parse(timeline, content, self._identity.geometry)
-                contents[timeline] = content
-            except WalFileError as error:
-                self._unusable[name] = error
-        return contents, parsed
+        for timeline in sorted(names):
+            for name in sorted(names[timeline]):  # the plain one first
+                try:
+                    content = self._read_history(name)
+                    parsed[timeline] = TimelineHistory.parse(timeline, content, self._identity.geometry)
+                except WalFileError as error:
+                    self._unusable[name] = error
+                else:
+                    files[timeline], contents[timeline] = name, content
+                    break
+        return files, contents, parsed
 
     def _read_history(self, name: str) -> bytes:
         """Return a history file's content."""

@@ -59,6 +59,7 @@ class EndOfWal:
     :ivar gap_ahead: there is newer WAL of this timeline that cannot be reached from *position*: a
         segment between is missing or not whole.  It may be on its way; only time tells.
     :ivar reason: why it is no further, for a log.
+    :ivar damaged: why compressed files that were needed cannot be decompressed.
     """
 
     timeline: int
@@ -68,6 +69,7 @@ class EndOfWal:
     covered: tuple[CoveredFile, ...]
     gap_ahead: bool
     reason: str
+    damaged: tuple[str, ...] = ()
 
 
 def find_end(
@@ -260,6 +262,7 @@ class _Search:
             ),
             gap_ahead=self._gap_ahead(),
             reason=self._reason,
+            damaged=tuple(error.message for error in self._pages.damaged.values()),
         )
 
     def _newest_segment(self) -> int | None:
@@ -352,8 +355,7 @@ class _Search:
         if file.complete:
             return end
         if fill is SwitchFill.ZEROS:
-            whole = file.size == self._geometry.segment_size and self._pages.is_zero(position, end)
-            return end if whole else position
+            return end if file.whole and self._pages.is_zero(position, end) else position
         if fill is SwitchFill.HEADERS:
             page_size = self._geometry.page_size
             page = -(-position // page_size) * page_size

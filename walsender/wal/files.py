@@ -12,6 +12,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
+from walsender.lsn import MAX_SEGMENT_SIZE
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -36,8 +38,12 @@ class FileOperations(Protocol):
         """Return up to *length* bytes from *offset*; fewer only at the end of the file."""
         ...
 
-    def size(self, descriptor: int) -> int:
-        """Return the file's size in bytes, now."""
+    def size(self, descriptor: int, most: int = MAX_SEGMENT_SIZE) -> int:
+        """
+        Return the file's size in bytes, now.
+
+        :param most: bytes that it is to have at most; what is compressed is not expanded further.
+        """
         ...
 
     def identity(self, descriptor: int) -> Identity:
@@ -116,7 +122,7 @@ class RealFiles:
             pieces.append(data)
         return b"".join(pieces)
 
-    def size(self, descriptor: int) -> int:
+    def size(self, descriptor: int, most: int = MAX_SEGMENT_SIZE) -> int:
         """Return the file's size in bytes, now."""
         return os.fstat(descriptor).st_size
 

@@ -12,8 +12,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from walsender.errors import DataCorrupted, file_error
+from walsender.errors import DataCorrupted, WalFileError, file_error
 
+from .compressed import CannotDecompress
 from .page import CONTINUES_RECORD, PageHeader, header_read_size, parse_page_header
 from .segment import PARTIAL, segment_name
 
@@ -35,17 +36,35 @@ _NO_ORDINARY_FILE: Final = {errno.EISDIR, errno.ESPIPE, errno.EINVAL, errno.ENXI
 @dataclass(frozen=True, slots=True)
 class SegmentFile:
     """
-    A segment's file while it is open.
+    A segment's file, of which the size may be asked while it is open.
 
-    :ivar complete: it has its final name (not ``.partial``) and its full size.
-    :ivar size: bytes that it had when it was opened; 0 if it is no ordinary file.
+    :param segment_size: bytes.
     """
 
     name: str
     descriptor: int
     identity: Identity
-    size: int
-    complete: bool
+    files: FileOperations
+    segment_size: int
+
+    @property
+    def whole(self) -> bool:
+        """
+        Whether it has its full size.
+
+        :raises WalFileError: that cannot be found out.
+        """
+        try:
+            return self.files.size(self.descriptor, self.segment_size) >= self.segment_size
+        except CannotDecompress:
+            return False  # which is noted when it is read
+        except OSError as error:
+            raise file_error(f'could not stat file "pg_wal/{self.name}"', error) from error
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has its full size, and its final name (not ``.partial``)."""
+        return not self.name.endswith(PARTIAL) and self.whole
 
 
 class PageReader:
@@ -54,6 +73,9 @@ class PageReader:
 
     A segment that the listing does not have, or has under its ``.partial`` name, is looked for by
     name, so that growth is seen without a new listing.
+
+    :ivar touched: the files from which something was read, by segment number.
+    :ivar damaged: of those the ones that cannot be decompressed, and why.
     """
 
     def __init__(self, files: FileOperations, directory: WalDirectory, timeline: int) -> None:
@@ -62,6 +84,7 @@ class PageReader:
         self.geometry = self.identity.geometry
         self.timeline = timeline
         self.touched: dict[int, SegmentFile] = {}
+        self.damaged: dict[str, CannotDecompress] = {}
         self._files = files
         self._directory = directory
         self._history = directory.history(timeline)
@@ -84,9 +107,11 @@ class PageReader:
     def close(self) -> None:
         """Close all files; the reader may be used again."""
         while self._open:
-            _, file = self._open.popitem()
-            if file is not None:
-                self._files.close(file.descriptor)
+            self._close(self._open.popitem()[1])
+
+    def _close(self, file: SegmentFile | None) -> None:
+        if file is not None:
+            self._files.close(file.descriptor)
 
     def _first_own_position(self) -> float:
         """Return from where on every page carries the timeline's own number, as far as is known."""
@@ -106,13 +131,31 @@ class PageReader:
         if number in self._open:
             return self._open[number]
         while len(self._open) >= _MOST_OPEN:
-            oldest = self._open.pop(next(iter(self._open)))
-            if oldest is not None:
-                self._files.close(oldest.descriptor)
+            self._close(self._open.pop(next(iter(self._open))))
         timeline = self._directory.timeline_on_line(self.timeline, number)
-        name = segment_name(timeline, number, self.geometry)
-        self._open[number] = file = self._open_file(name) or self._open_file(name + PARTIAL)
+        self._open[number] = file = self._open_segment(segment_name(timeline, number, self.geometry))
         return file
+
+    def _open_segment(self, name: str) -> SegmentFile | None:
+        """Return the best file of the segment *name*; a plain one that is not whole may be being unpacked."""
+        plain: SegmentFile | None = None
+        try:
+            for form in self._directory.forms:
+                if plain is not None and form.endswith(PARTIAL):
+                    break
+                file = self._open_file(name + form)
+                if file is None:
+                    continue
+                if form:
+                    self._close(plain)
+                    return file
+                plain = file
+                if plain.whole:
+                    break
+        except WalFileError:
+            self._close(plain)
+            raise
+        return plain
 
     def _open_file(self, name: str) -> SegmentFile | None:
         try:
@@ -122,14 +165,11 @@ class PageReader:
                 return None
             raise file_error(f'could not open file "pg_wal/{name}"', error) from error
         try:
-            size = self._files.size(descriptor)
             identity = self._files.identity(descriptor)
         except OSError as error:
             self._files.close(descriptor)
             raise file_error(f'could not stat file "pg_wal/{name}"', error) from error
-        segment_size = self.geometry.segment_size
-        complete = size >= segment_size and not name.endswith(PARTIAL)
-        return SegmentFile(name, descriptor, identity, min(size, segment_size), complete)
+        return SegmentFile(name, descriptor, identity, self._files, self.geometry.segment_size)
 
     def header(self, position: int) -> PageHeader | None:
         """
@@ -190,11 +230,18 @@ class PageReader:
         file = self.segment(number)
         if file is None:
             return b""
+        is_new = self.touched.get(number) is not file
         self.touched[number] = file
         offset = position - self.geometry.segment_start(number)
         length = min(length, self.geometry.segment_size - offset)
         try:
+            if is_new:
+                # Expands all of a compressed file: if it is damaged further on, nothing of it counts.
+                self._files.size(file.descriptor, self.geometry.segment_size)
             return self._files.read(file.descriptor, length, offset)
+        except CannotDecompress as error:
+            self.damaged[file.name] = error
+            return b""
         except OSError as error:
             if error.errno in _NO_ORDINARY_FILE:
                 return b""

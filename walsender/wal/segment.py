@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PARTIAL: Final = ".partial"
 HISTORY: Final = ".history"
 
+_BASE_LENGTH: Final = 24
 _LONGEST_FIRST_READ: Final = 64  # no header of any era is longer
 
 
@@ -36,7 +37,16 @@ class FileKind(enum.Enum):
 
 SEGMENT_NAME: Final = re.compile("([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})")
 HISTORY_NAME: Final = re.compile(r"([0-9A-F]{8})\.history")
-_NAME: Final = re.compile(SEGMENT_NAME.pattern + r"(\.[0-9A-F]{8}\.backup)?(\.gz|\.lz4|\.zst)?(\.partial)?")
+_COMPRESSED: Final = r"(?:\.(gz|lz4|zst))?"
+_NAME: Final = re.compile(SEGMENT_NAME.pattern + r"(\.[0-9A-F]{8}\.backup)?" + _COMPRESSED + r"(\.partial)?")
+_HISTORY_NAME: Final = re.compile(HISTORY_NAME.pattern + _COMPRESSED)
+_SUFFIX: Final = re.compile(rf".*?{_COMPRESSED}(?:\{PARTIAL})?", re.DOTALL)
+
+COMPLETE_FORMS: Final = ("", ".gz", ".lz4", ".zst")
+"""What may follow a segment's name when that is whole; the first is preferred to the second, and so on."""
+
+FORMS: Final = (*COMPLETE_FORMS, *(form + PARTIAL for form in COMPLETE_FORMS))
+"""What may follow a segment's name, best first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,13 @@ class WalFileName:
     log_id: int = 0
     segment: int = 0
     compression: str | None = None
+
+    @property
+    def form(self) -> str:
+        """What follows the segment's name, one of `FORMS`."""
+        compressed = "" if self.compression is None else f".{self.compression}"
+        partial = self.kind in {FileKind.PARTIAL, FileKind.COMPRESSED_PARTIAL}
+        return compressed + PARTIAL if partial else compressed
 
     def number(self, geometry: Geometry) -> int:
         """Return the segment's number, counted over all of WAL."""
@@ -88,14 +105,14 @@ def parse_file_name(name: str, geometry: Geometry | None = None) -> WalFileName:
     """
     match = _NAME.fullmatch(name)
     if match is None:
-        match = HISTORY_NAME.fullmatch(name)
+        match = _HISTORY_NAME.fullmatch(name)
         if match is None or not (timeline := int(match[1], 16)):
             return _OTHER
-        return WalFileName(FileKind.HISTORY, timeline)
+        return WalFileName(FileKind.HISTORY, timeline, compression=match[2])
     timeline, log_id, segment = int(match[1], 16), int(match[2], 16), int(match[3], 16)
     if not timeline or (geometry is not None and segment >= geometry.segments_per_log_file):
         return _OTHER
-    compression = match[5] and match[5][1:]
+    compression = match[5]
     if match[4]:
         kind = FileKind.OTHER if compression or match[6] else FileKind.BACKUP
     elif compression:
@@ -103,6 +120,17 @@ def parse_file_name(name: str, geometry: Geometry | None = None) -> WalFileName:
     else:
         kind = FileKind.PARTIAL if match[6] else FileKind.SEGMENT
     return WalFileName(kind, timeline, log_id, segment, compression)
+
+
+def compression_of(name: str) -> str | None:
+    """Return how a file of that name is compressed: ``gz``, ``lz4``, ``zst`` or ``None``."""
+    match = _SUFFIX.fullmatch(name)
+    return match and match[1]
+
+
+def base_name(name: str) -> str:
+    """Return a segment's name without what tells the form in which a file has it."""
+    return name[:_BASE_LENGTH]
 
 
 @dataclass(frozen=True, slots=True)

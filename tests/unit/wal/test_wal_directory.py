@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import tempfile
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,8 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from wal_helpers import PATH, MemoryFiles, disk
 
 from walsender.errors import DataCorrupted, WalFileDenied, WalFileMissing
+from walsender.testing.compression import compress_file
 from walsender.testing.wal_maker import WalMaker
-from walsender.wal import WalDirectory
+from walsender.wal import REAL_FILES, DecompressingFiles, WalDirectory
 
 SEGMENT = 1 << 20
 
@@ -71,7 +74,6 @@ class ScanTests(SynchronousTestCase):
         files.content[name(2) + ".partial"] = files.content[name(2)]
         directory = scan(files)
         self.assertEqual((range(1, 4),), directory.ranges[1])
-        self.assertEqual(frozenset({2, 3}), directory.partials[1])
         self.assertEqual(name(2), directory.file_for(1, 2))
         self.assertEqual(name(3) + ".partial", directory.file_for(1, 3))
 
@@ -140,15 +142,46 @@ class ScanTests(SynchronousTestCase):
         files.content[name(0xFFF)] = files.content[name(1)]
         self.assertEqual((range(1, 3),), scan(files).ranges[1])
 
-    def test_compressedSegmentsAreNoted(self) -> None:
-        """Compressed segments are recognised, and count for no run."""
-        files = archive(2)
-        files.content[name(3) + ".gz"] = b"\x1f\x8b"
-        files.content[name(4) + ".lz4.partial"] = b""
+    def test_formsOfSegments(self) -> None:
+        """Of several forms of a segment the complete ones are preferred, then the plain ones."""
+        files = archive(1)
+        for number, forms in {
+            2: ("", ".gz", ".partial"),
+            3: (".zst", ".gz", ".partial"),
+            4: (".lz4.partial", ".partial"),
+            5: (".zst.partial",),
+        }.items():
+            files.content.update(dict.fromkeys((name(number) + form for form in forms), b""))
         directory = scan(files)
-        self.assertEqual((name(3) + ".gz", name(4) + ".lz4.partial"), directory.compressed)
-        self.assertEqual((range(1, 3),), directory.ranges[1])
-        self.assertEqual((name(1) + ".gz",), scan(MemoryFiles({name(1) + ".gz": b""})).compressed)
+        self.assertEqual((range(1, 6),), directory.ranges[1])
+        self.assertEqual(
+            [name(1), name(2), name(3) + ".gz", name(4) + ".partial", name(5) + ".zst.partial", None],
+            [directory.file_for(1, number) for number in range(1, 7)],
+        )
+
+    def test_formsToLookFor(self) -> None:
+        """A directory without compressed segments is searched for none."""
+        files = archive(2)
+        self.assertEqual(("", ".partial"), scan(files).forms)
+        files.content[name(3) + ".lz4.partial"] = b""
+        self.assertEqual(("", ".lz4", ".partial", ".lz4.partial"), scan(files).forms)
+
+    def test_identityFromACompressedSegment(self) -> None:
+        """A directory may consist of compressed segments."""
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory)
+            maker = WalMaker(90200)
+            maker.record(100)
+            maker.write(path)
+            compress_file(path / name(1), ".zst")
+            found = WalDirectory.scan(DecompressingFiles(REAL_FILES), directory)
+            assert found.identity is not None
+            self.assertEqual("9.2", found.identity.format.name)
+            self.assertEqual({1: (range(1, 2),)}, found.ranges)
+            (path / f"{name(1)}.zst").write_bytes(b"damaged")
+            found = WalDirectory.scan(DecompressingFiles(REAL_FILES), directory)
+            self.assertIsNone(found.identity)
+            self.assertEqual({f"{name(1)}.zst"}, set(found.unusable))
 
     def test_directoryThatCannotBeListed(self) -> None:
         """A missing or forbidden directory is a typed error."""

@@ -12,7 +12,8 @@ from wal_helpers import PATH, MemoryFiles
 from walsender.errors import DataCorrupted, WalFileDenied, WalFileMissing
 from walsender.lsn import Geometry
 from walsender.testing.wal_maker import MAGICS, WalMaker
-from walsender.wal import FileKind, history_name, parse_file_name, read_identity, segment_name
+from walsender.wal import FileKind, base_name, history_name, parse_file_name, read_identity, segment_name
+from walsender.wal.segment import FORMS, compression_of
 
 NAME = "000000030000000A000000FE"
 
@@ -64,7 +65,13 @@ class FileNameTests(SynchronousTestCase):
         for name, kind in cases.items():
             parsed = parse_file_name(name)
             self.assertEqual((kind, 3), (parsed.kind, parsed.timeline), name)
-        self.assertEqual("lz4", parse_file_name(NAME + ".lz4").compression)
+        for form in FORMS:
+            self.assertEqual((form, NAME), (parse_file_name(NAME + form).form, base_name(NAME + form)))
+            expected = form.removesuffix(".partial")[1:] or None
+            self.assertEqual(expected, parse_file_name(NAME + form).compression)
+            self.assertEqual(expected, compression_of(NAME + form))
+        history = parse_file_name("00000003.history.zst")
+        self.assertEqual((FileKind.HISTORY, 3, "zst"), (history.kind, history.timeline, history.compression))
         self.assertIsNone(parse_file_name(NAME).compression)
         self.assertEqual("00000003.history", history_name(3))
 

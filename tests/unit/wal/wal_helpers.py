@@ -70,7 +70,7 @@ class MemoryFiles:
         self.read_bytes += len(content[offset : offset + length])
         return content[offset : offset + length]
 
-    def size(self, descriptor: int) -> int:
+    def size(self, descriptor: int, most: int = 0) -> int:
         """Return the content's length."""
         name, content, _ = self._open[descriptor]
         self._fail("size", name)
