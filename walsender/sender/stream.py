@@ -24,11 +24,11 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from walsender.lsn import LSN
+from walsender.reply_timeout import ReplyTimeout
 from walsender.sender.commands import ahead_of_flush, not_in_history
 from walsender.sender.interfaces import IStreamOwner, IWalConsumer
 from walsender.sender.lag import StandbyLag
 from walsender.sender.producer import WalProducer
-from walsender.sender.reply_timeout import ReplyTimeout
 from walsender.sender.slot_table import CATCHUP, STOPPING, STREAMING, WalSenderEntry
 from walsender.sender.states import ShutdownBegun, State, StreamFailed, TimelineEnded
 from walsender.wire import HotStandbyFeedback, ReadyForQuery, StandbyStatusUpdate, from_pg_timestamp

@@ -1,5 +1,6 @@
 """The far side: one replication connection to the server that WAL is received from."""
 
+from walsender.upstream.group_commit import GroupCommit
 from walsender.upstream.interfaces import (
     ICopyReceiver,
     IUpstreamConnector,
@@ -7,11 +8,19 @@ from walsender.upstream.interfaces import (
     Row,
     UpstreamError,
 )
+from walsender.upstream.receiver import IWalKeeper, ReceiverSettings, WalReceiver
+from walsender.upstream.segment_writer import Commit, SegmentWriter
 
 __all__ = [
+    "Commit",
+    "GroupCommit",
     "ICopyReceiver",
     "IUpstreamConnector",
     "IUpstreamSession",
+    "IWalKeeper",
+    "ReceiverSettings",
     "Row",
+    "SegmentWriter",
     "UpstreamError",
+    "WalReceiver",
 ]

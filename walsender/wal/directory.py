@@ -11,7 +11,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from walsender.errors import DataCorrupted, WalFileError, file_error
@@ -23,6 +23,7 @@ from .segment import (
     PARTIAL,
     FileKind,
     WalIdentity,
+    history_name,
     parse_file_name,
     read_identity,
     segment_name,
@@ -80,6 +81,30 @@ class WalDirectory:
         except OSError as error:
             raise file_error(f'could not open directory "{path}"', error) from error
         return _Scan(files, path).run(names)
+
+    def with_segment(self, timeline: int, number: int, *, partial: bool) -> WalDirectory:
+        """Return this directory after a segment has been made, or has become complete."""
+        runs = self.ranges.get(timeline, ())
+        if self.run_of(timeline, number) is None:
+            runs = _with_number(runs, number)
+        other = dict(self._other_forms.get(timeline, {}))
+        other.pop(number, None)
+        if partial:
+            other[number] = PARTIAL
+        return replace(
+            self,
+            ranges=dict(sorted({**self.ranges, timeline: runs}.items())),
+            _other_forms={**self._other_forms, timeline: other},
+        )
+
+    def with_history(self, history: TimelineHistory, content: bytes) -> WalDirectory:
+        """Return this directory after a history file has been made."""
+        return replace(
+            self,
+            histories={**self.histories, history.timeline: history},
+            _history_contents={**self._history_contents, history.timeline: content},
+            _history_files={**self._history_files, history.timeline: history_name(history.timeline)},
+        )
 
     @property
     def timelines(self) -> tuple[int, ...]:
@@ -309,6 +334,13 @@ class _Scan:
         if len(content) > MAX_HISTORY_SIZE:
             raise DataCorrupted(f'invalid data in history file "pg_wal/{name}"', hint="The file is too long.")
         return content
+
+
+def _with_number(runs: tuple[range, ...], number: int) -> tuple[range, ...]:
+    """Return *runs* with one more number, which is usually the one behind the last."""
+    if runs and runs[-1].stop == number:
+        return (*runs[:-1], range(runs[-1].start, number + 1))
+    return _runs({number}.union(*runs))
 
 
 def _runs(numbers: set[int]) -> tuple[range, ...]:

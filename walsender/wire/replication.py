@@ -48,7 +48,7 @@ class XLogData:
     start: LSN
     wal_end: LSN
     sent_at_us: int
-    data: bytes
+    data: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +112,11 @@ def _unknown(tag: int) -> UnknownStandbyMessage:
     return UnknownStandbyMessage(f'unexpected message type "{decode_text(bytes((tag,)))}"')
 
 
-def _check_tag(body: bytes) -> int:
-    return BodyReader(body).byte()  # with its own error for a body of no bytes
+def _check_tag(body: bytes | memoryview) -> int:
+    return BodyReader(bytes(body[:1])).byte()  # with its own error for a body of no bytes
 
 
-def _check_size(body: bytes, layout: struct.Struct) -> None:
+def _check_size(body: bytes | memoryview, layout: struct.Struct) -> None:
     if len(body) < layout.size:
         raise InvalidMessage("insufficient data left in message")
 
@@ -148,7 +148,7 @@ class NetworkLayout:
         """Return the body of the CopyData that carries *message*."""
         match message:
             case XLogData(start, wal_end, sent_at_us, data):
-                return self.data_header(start, wal_end, sent_at_us) + data
+                return self.data_header(start, wal_end, sent_at_us) + bytes(data)
             case PrimaryKeepalive(wal_end, sent_at_us, reply_requested):
                 return _KEEPALIVE.pack(message.tag, wal_end, sent_at_us, reply_requested)
             case StandbyStatusUpdate(write, flush, replay, sent_at_us, reply_requested):
@@ -180,9 +180,9 @@ class NetworkLayout:
             return HotStandbyFeedback(*layout.unpack_from(body)[1:])
         raise _unknown(tag)
 
-    def decode_walsender(self, body: bytes) -> WalsenderMessage:
+    def decode_walsender(self, body: bytes | memoryview) -> WalsenderMessage:
         """
-        Return what a server says.
+        Return what a server says; the WAL of an `XLogData` is a slice of *body*.
 
         :raises InvalidMessage: it is cut off.
         :raises UnknownStandbyMessage: its tag means nothing.
@@ -253,7 +253,7 @@ class RawLayout:
         """Return the body of the CopyData that carries *message*."""
         match message:
             case XLogData(start, wal_end, sent_at_us, data):
-                return self.data_header(start, wal_end, sent_at_us) + data
+                return self.data_header(start, wal_end, sent_at_us) + bytes(data)
             case PrimaryKeepalive(wal_end, sent_at_us):
                 return self._keepalive.pack(message.tag, *_halves(wal_end), sent_at_us)
             case StandbyStatusUpdate(write, flush, replay, sent_at_us):
@@ -276,7 +276,7 @@ class RawLayout:
             return HotStandbyFeedback(sent_at_us, xmin, epoch)
         raise _unknown(tag)
 
-    def decode_walsender(self, body: bytes) -> WalsenderMessage:
+    def decode_walsender(self, body: bytes | memoryview) -> WalsenderMessage:
         """Return what a server says; raises as `NetworkLayout.decode_walsender`."""
         tag = _check_tag(body)
         if tag == XLogData.tag:

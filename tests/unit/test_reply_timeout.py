@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from walsender.sender.reply_timeout import ReplyTimeout
+from walsender.reply_timeout import ReplyTimeout
 
 
 class Watched:

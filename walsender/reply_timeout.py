@@ -1,4 +1,4 @@
-"""``wal_sender_timeout``: ask a silent standby for a sign of life, then give it up."""
+"""``wal_sender_timeout``, ``wal_receiver_timeout``: ask a silent peer for a sign of life, then give it up."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
 
 class ReplyTimeout:
     """
-    Watches how long one standby has been silent.
+    Watches how long one peer has been silent.
 
     After half the timeout without any input *ask* is called, once until there is
     input again; after all of it *give_up*, but never without half of it having passed
-    since asking: time in which this process itself stood still is not the standby's.
+    since asking: time in which this process itself stood still is not the peer's.
     A reply only writes down the time: the timer is moved when it fires, not at every
     message.
 
     :param timeout: seconds; 0 disables.
 
     Source: PostgreSQL, src/backend/replication/walsender.c, WalSndKeepaliveIfNecessary
-    and WalSndCheckTimeOut.
+    and WalSndCheckTimeOut; walreceiver.c, WalRcvComputeNextWakeup.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ReplyTimeout:
             self._timer = clock.callLater(timeout / 2, self._look)
 
     def reply_received(self) -> None:
-        """The standby has sent something."""
+        """The peer has sent something."""
         self._last_reply = self._clock.seconds()
         self._asked_at = None
 

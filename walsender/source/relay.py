@@ -1,0 +1,223 @@
+"""
+`RelaySource`: WAL that a receiver makes durable in a directory of its own.
+
+The directory is looked at once, at the start; from then on nobody else writes there,
+and what the receiver has committed is shown without looking.  A new timeline is shown
+when it is durable up to where it begins: before that the old one is still the newest
+that standbys can have.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.logger import Logger
+
+from walsender.errors import file_error
+from walsender.source.follower import Follower, Look
+from walsender.source.held import HeldWal
+from walsender.upstream import GroupCommit, SegmentWriter
+from walsender.upstream.segment_writer import REPLACEMENT
+from walsender.wal import EndOfWal, TimelineHistory, WalDirectory, history_name, parse_file_name
+from walsender.wal.segment import PARTIAL, FileKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.defer import Deferred
+    from twisted.python.failure import Failure
+
+    from walsender.lsn import Geometry
+    from walsender.upstream import Commit
+    from walsender.wal import CoveredFile, Identity, WalIdentity, WritableFiles
+
+# Of so many files around the end it is known which one holds a segment.
+_REMEMBERED: Final = 64
+
+_TEMPORARY: Final = ".tmp"
+
+
+class RelaySource(HeldWal):
+    """
+    Serves what a receiver keeps here.
+
+    :param run_in_thread: as `twisted.internet.threads.deferToThread`.
+    :param run_commit: likewise, with one thread of its own: commits are done one after another.
+    :param files: the disk.
+    :param path: the WAL directory, which nobody else writes.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        run_in_thread: Callable[..., Deferred[Any]],
+        run_commit: Callable[..., Deferred[Any]],
+        files: WritableFiles,
+        path: str,
+        *,
+        directory_mode: int = 0o700,
+    ) -> None:
+        super().__init__(run_in_thread, Follower(files, path, sync=True), directory_mode=directory_mode)
+        self._run_commit = run_commit
+        self._files = files
+        self._path = path
+        self._directory = WalDirectory(path)
+        self._received: list[CoveredFile] = []
+        self._distrusted: set[Identity] = set()
+
+    def start(self) -> Deferred[None]:
+        """Look what is held, and make it durable; fires when that can be served and gone on with."""
+        started: Deferred[Look | None] = self._run_commit(self._first_look)
+        return started.addCallback(self._begin)
+
+    def _first_look(self) -> Look | None:
+        """Clear up what a crash has left, then look; in a thread."""
+        try:
+            for name in self._files.list_directory(self._path):
+                base = name.removesuffix(REPLACEMENT).removesuffix(_TEMPORARY)
+                if base != name and parse_file_name(base).kind is not FileKind.OTHER:
+                    self._files.remove(f"{self._path}/{name}")
+            self._files.sync_directory(self._path)
+        except OSError as error:
+            raise file_error(f'could not use directory "{self._path}"', error) from error
+        return self._follower.look(listing=True, skip_gap=False)
+
+    def _begin(self, look: Look | None) -> None:
+        if look is not None:
+            self._directory = look.directory
+            self._take_over(look)
+
+    # walsender.upstream.receiver.IWalKeeper
+
+    @property
+    def identity(self) -> WalIdentity | None:
+        """See `walsender.upstream.receiver.IWalKeeper`."""
+        return self._directory.identity
+
+    @property
+    def held_timeline(self) -> int:
+        """See `walsender.upstream.receiver.IWalKeeper`."""
+        return 0 if self._look is None else self._look.end.timeline
+
+    @property
+    def held_position(self) -> int:
+        """See `walsender.upstream.receiver.IWalKeeper`."""
+        return 0 if self._look is None else self._look.end.position
+
+    def known_history(self, timeline: int) -> bytes | None:
+        """See `walsender.upstream.receiver.IWalKeeper`."""
+        return self._directory.history_content(timeline)
+
+    def durable_on(self, timeline: int, start: int) -> int:
+        """See `walsender.upstream.receiver.IWalKeeper`."""
+        if self._look is None:
+            return start
+        held = self._look.end
+        if timeline == held.timeline:
+            return max(start, held.position)
+        switch = self._look.directory.history(held.timeline).switchpoint(timeline)
+        return start if switch is None else max(start, self.geometry.position(switch[0]))
+
+    def keep_history(self, timeline: int, content: bytes) -> Deferred[None]:
+        """See `walsender.upstream.receiver.IWalKeeper`."""
+        history = TimelineHistory.parse(timeline, content)
+
+        def kept(_: None) -> None:
+            self._directory = self._directory.with_history(history, content)
+
+        written: Deferred[None] = self._run_commit(self._write_history, history_name(timeline), content)
+        return written.addCallback(kept)
+
+    def keep_from(
+        self,
+        timeline: int,
+        start: int,
+        geometry: Geometry,
+        committed: Callable[[Commit], None],
+        failed: Callable[[Failure], None],
+    ) -> GroupCommit:
+        """See `walsender.upstream.receiver.IWalKeeper`."""
+        self._received.clear()
+        writer = SegmentWriter(
+            self._files,
+            self._path,
+            geometry,
+            timeline,
+            start,
+            self.durable_on(timeline, start),
+            identity=self.identity,
+            distrusted=self._distrusted,
+        )
+
+        def done(commit: Commit) -> None:
+            self._kept(timeline, commit)
+            committed(commit)
+
+        return GroupCommit(writer, self._run_commit, done, failed)
+
+    # Inside
+
+    def _write_history(self, name: str, content: bytes) -> None:
+        """Make a history file durable under its name; in a thread."""
+        path = f"{self._path}/{name}"
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                self._files.remove(path + _TEMPORARY)
+            descriptor = self._files.create(path + _TEMPORARY)
+            try:
+                written = 0
+                while written < len(content):
+                    written += self._files.write(descriptor, [content[written:]], written)
+                self._files.sync_data(descriptor)
+            finally:
+                self._files.close(descriptor)
+            self._files.rename(path + _TEMPORARY, path)
+            self._files.sync_directory(self._path)
+        except OSError as error:
+            raise file_error(f'could not write file "pg_wal/{name}"', error) from error
+
+    def _kept(self, timeline: int, commit: Commit) -> None:
+        """Show what has become durable, if it is of the timeline that standbys can have, or its successor."""
+        if commit.identity is None:
+            return  # nothing has come yet
+        self._received += commit.files
+        history = self._directory.history(timeline)
+        geometry = commit.identity.geometry
+        held = self._look
+        if commit.position < geometry.position(history.begin):
+            return
+        if held is not None and (timeline, commit.position) <= (held.end.timeline, held.end.position):
+            return
+        self._add_files(commit.identity)
+        end = EndOfWal(
+            timeline=timeline,
+            position=commit.position,
+            next_record=None,
+            last_record=None,
+            covered=tuple(self._received),
+            gap_ahead=False,
+            reason="received",
+        )
+        validated = {} if held is None else dict(held.validated)
+        for file in self._received:
+            base = file.name.removesuffix(PARTIAL)
+            validated.pop(base, None)
+            validated[base] = file
+        while len(validated) > _REMEMBERED:
+            del validated[next(iter(validated))]
+        self._received.clear()
+        self._take_over(Look(self._directory, end, validated))
+
+    def _add_files(self, identity: WalIdentity) -> None:
+        """Take over what was received into the picture of the directory."""
+        directory = replace(self._directory, identity=identity)
+        for received in self._received:
+            file = parse_file_name(received.name)
+            if file.kind in {FileKind.SEGMENT, FileKind.PARTIAL}:
+                directory = directory.with_segment(
+                    file.timeline, file.number(identity.geometry), partial=file.kind is FileKind.PARTIAL
+                )
+        self._directory = directory

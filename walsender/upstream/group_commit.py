@@ -1,0 +1,96 @@
+"""
+`GroupCommit`: one write and one fsync for all that has come since the last, off the reactor's thread.
+
+While a commit runs, what comes waits; then all of it is one commit.  Under load commits
+grow, and a slow disk costs latency, not throughput.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.internet.defer import Deferred, succeed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from twisted.python.failure import Failure
+
+    from walsender.upstream.segment_writer import Commit
+
+
+class ISegmentWriter(Protocol):
+    """As `walsender.upstream.segment_writer.SegmentWriter`."""
+
+    def commit(self, pieces: Sequence[bytes | memoryview]) -> Commit:
+        """Write and make durable."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+class GroupCommit:
+    """
+    Feeds a writer, one commit at a time.
+
+    :param run_in_thread: as `twisted.internet.threads.deferToThread`.
+    :param committed: called with each `Commit`.
+    :param failed: called with the failure of a commit; none is begun after it.
+    :ivar waiting: bytes that have come and are not durable yet.
+    """
+
+    def __init__(
+        self,
+        writer: ISegmentWriter,
+        run_in_thread: Callable[..., Deferred[Any]],
+        committed: Callable[[Commit], None],
+        failed: Callable[[Failure], None],
+    ) -> None:
+        self._writer = writer
+        self._run_in_thread = run_in_thread
+        self._committed = committed
+        self._failed = failed
+        self._pieces: list[bytes | memoryview] = []
+        self._running: Deferred[None] | None = None
+        self._ended = False
+        self.waiting = 0
+
+    def append(self, piece: bytes | memoryview) -> None:
+        """Take WAL, one piece behind the other; it is written at the next `commit`."""
+        self._pieces.append(piece)
+        self.waiting += len(piece)
+
+    def commit(self) -> None:
+        """Make durable what has come, at once or as soon as the commit under way is done."""
+        if self._pieces and self._running is None and not self._ended:
+            pieces, self._pieces = self._pieces, []
+            self._running = Deferred()
+            self._run_in_thread(self._writer.commit, pieces).addCallbacks(
+                self._done, self._broken, callbackArgs=(sum(map(len, pieces)),)
+            )
+
+    def close(self) -> Deferred[None]:
+        """Begin no further commit, wait for the one under way, and close the file."""
+        self._ended = True
+        self._pieces.clear()
+        running = self._running or succeed(None)
+        closed: Deferred[None] = Deferred()
+        running.addCallback(lambda _: self._run_in_thread(self._writer.close)).chainDeferred(closed)
+        return closed
+
+    def _done(self, commit: Commit, length: int) -> None:
+        self.waiting -= length
+        running, self._running = self._running, None
+        try:
+            self._committed(commit)
+        finally:
+            self.commit()
+            assert running is not None, "a commit is ending"
+            running.callback(None)
+
+    def _broken(self, failure: Failure) -> None:
+        self._ended = True
+        running, self._running = self._running, None
+        self._failed(failure)
+        assert running is not None, "a commit is ending"
+        running.callback(None)

@@ -1,0 +1,412 @@
+"""
+`WalReceiver`: keeps a connection to the upstream, and what it sends.
+
+One round is one connection: who is there, which timelines it knows, where to go on,
+and then streams, one per timeline, until the connection ends.  Rounds follow one another for
+as long as the receiver runs.  What has gone wrong is logged when it begins to be wrong.
+
+Source: PostgreSQL, src/backend/replication/walreceiver.c; src/bin/pg_basebackup/receivelog.c.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from walsender.errors import DataCorrupted, WalsenderError
+from walsender.lsn import LSN, Geometry
+from walsender.upstream.interfaces import IUpstreamConnector, IUpstreamSession, Row, UpstreamError
+from walsender.upstream.plan import Start, plan_start
+from walsender.upstream.reception import Reception
+from walsender.wal import TimelineHistory, history_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IReactorTime
+    from twisted.python.failure import Failure
+
+    from walsender.upstream.group_commit import GroupCommit
+    from walsender.upstream.segment_writer import Commit
+    from walsender.wal import WalIdentity
+
+_FIRST_RETRY: Final = 0.1  # seconds
+_OLDEST_VERSION: Final = 90400
+_READS_SLOTS: Final = 150000
+_FILE_MISSING: Final = "58P01"
+_MEGABYTE: Final = 1 << 20
+
+
+class IWalKeeper(Protocol):
+    """Where received WAL goes."""
+
+    @property
+    def identity(self) -> WalIdentity | None:
+        """Whose WAL is held; ``None`` before the first."""
+
+    @property
+    def held_timeline(self) -> int:
+        """The newest timeline that is held; 0 before the first WAL."""
+
+    @property
+    def held_position(self) -> int:
+        """Up to where it is durable."""
+
+    def known_history(self, timeline: int) -> bytes | None:
+        """Return the history file of *timeline* if it is held."""
+
+    def keep_history(self, timeline: int, content: bytes) -> Deferred[None]:
+        """Keep a history file; fires when it is durable."""
+
+    def keep_from(
+        self,
+        timeline: int,
+        start: int,
+        geometry: Geometry,
+        committed: Callable[[Commit], None],
+        failed: Callable[[Failure], None],
+    ) -> GroupCommit:
+        """Return what keeps *timeline*'s WAL from *start* on, a segment's first byte."""
+
+    def durable_on(self, timeline: int, start: int) -> int:
+        """Return up to where *timeline* is durable here, if it is from *start* on; else *start*."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiverSettings:
+    """
+    How to receive.
+
+    :ivar slot_name: ``primary_slot_name``; empty: none.
+    :ivar create_slot: make the slot if the upstream does not have it.
+    :ivar timeout: ``wal_receiver_timeout`` in seconds; 0 disables.
+    :ivar status_interval: ``wal_receiver_status_interval`` in seconds.
+    :ivar retry_interval: ``wal_retrieve_retry_interval`` in seconds: the longest rest between two tries.
+    """
+
+    slot_name: str = ""
+    create_slot: bool = False
+    timeout: float = 60.0
+    status_interval: float = 10.0
+    retry_interval: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """What IDENTIFY_SYSTEM says."""
+
+    identifier: int
+    timeline: int
+    flush_lsn: LSN
+
+
+class WalReceiver:
+    """
+    Receives WAL for as long as it runs.
+
+    :param feedback: returns what the standbys need, as 64-bit transaction ids, 0 for none; ``None``: do
+        not tell the upstream.
+    :param jitter: returns a number from 0 to 1, so that many relays do not come back at one moment.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        connector: IUpstreamConnector,
+        keeper: IWalKeeper,
+        settings: ReceiverSettings,
+        *,
+        feedback: Callable[[], tuple[int, int]] | None = None,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._clock = clock
+        self._connector = connector
+        self._keeper = keeper
+        self._settings = settings
+        self._feedback = feedback
+        self._jitter = jitter
+        self._waiting: Deferred[Any] = succeed(None)
+        self._stopping = False
+        self._hurried = False
+        self._failures = 0
+        self._state = ""
+        self._finished: Deferred[None] | None = None
+
+    def start(self) -> None:
+        """Begin to receive."""
+        self._stopping = False
+        self._finished = Deferred.fromCoroutine(self._run())
+
+    def stop(self) -> Deferred[None]:
+        """Leave the upstream; fires when nothing is written any more."""
+        self._stopping = True
+        return self._interrupt()
+
+    def reconfigure(
+        self,
+        connector: IUpstreamConnector,
+        settings: ReceiverSettings,
+        feedback: Callable[[], tuple[int, int]] | None,
+    ) -> None:
+        """Go on with another upstream or other settings, at once."""
+        self._connector, self._settings, self._feedback = connector, settings, feedback
+        self._hurried = True
+        self._interrupt()
+
+    def _interrupt(self) -> Deferred[None]:
+        """End what is waited for; the round clears up after itself."""
+        done: Deferred[None] = Deferred()
+        if self._finished is None or self._finished.called:
+            done.callback(None)
+        else:
+            self._finished.addBoth(_pass_on, done)
+            self._waiting.cancel()
+        return done
+
+    async def _wait(self, deferred: Deferred[Any]) -> Any:
+        """Wait for *deferred*, in such a way that `stop` can end the waiting."""
+        self._waiting = deferred
+        try:
+            return await deferred
+        finally:
+            self._waiting = succeed(None)
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            self._hurried = False
+            try:
+                await self._round()
+            except CancelledError:
+                continue
+            except WalsenderError as error:
+                self._complain(error)
+            except Exception:  # noqa: BLE001 -- receiving must not end for good; what is held is served
+                self._log.failure("receiving WAL failed")
+            try:
+                if not (self._stopping or self._hurried):
+                    await self._wait(deferLater(self._clock, self._rest()))
+            except CancelledError:
+                continue
+
+    def _rest(self) -> float:
+        """Return how long to wait before the next try: longer each time, never the same."""
+        longest = self._settings.retry_interval
+        rest = min(longest, _FIRST_RETRY * 2.0 ** min(self._failures, 16))
+        self._failures += 1
+        return rest * (0.5 + 0.5 * self._jitter())
+
+    def _complain(self, error: WalsenderError) -> None:
+        """Say what is wrong, once while it stays the same."""
+        if error.message != self._state:
+            self._state = error.message
+            hint = " ".join(text for text in (error.detail, error.hint) if text)
+            self._log.error(
+                "cannot receive WAL from the upstream: {error}{hint}",
+                error=error.message,
+                hint=f" ({hint})" if hint else "",
+            )
+
+    # One round
+
+    async def _round(self) -> None:
+        session: IUpstreamSession = await self._wait(self._connector.connect())
+        try:
+            if session.server_version < _OLDEST_VERSION:
+                raise UpstreamError(
+                    f"the upstream is PostgreSQL {session.server_version // 10000}: too old to be relayed"
+                )
+            system = await self._identify(session)
+            geometry = await self._geometry(session)
+            if self._settings.slot_name and self._settings.create_slot:
+                await self._create_slot(session)
+            while True:
+                history = await self._fetch_histories(session, system.timeline, geometry)
+                start = await self._start(session, system, history, geometry)
+                if not await self._stream(session, start, geometry):
+                    raise UpstreamError("replication terminated by the upstream")
+                system = await self._identify(session)
+        finally:
+            session.close()
+
+    async def _execute(self, session: IUpstreamSession, command: str, columns: int) -> Row:
+        """Return the one row that *command* gives."""
+        rows = await self._wait(session.execute(command))
+        if len(rows) != 1 or len(rows[0]) < columns:
+            raise UpstreamError(
+                f"the upstream's answer to {command.split(maxsplit=1)[0]} has the wrong shape"
+            )
+        row: Row = rows[0]
+        return row
+
+    async def _identify(self, session: IUpstreamSession) -> System:
+        row = await self._execute(session, "IDENTIFY_SYSTEM", 3)
+        try:
+            system = System(int(row[0] or b""), int(row[1] or b""), LSN.parse((row[2] or b"").decode()))
+        except (ValueError, WalsenderError) as error:
+            raise UpstreamError("the upstream's answer to IDENTIFY_SYSTEM cannot be read") from error
+        held = self._keeper.identity
+        if held is not None and held.system_identifier != system.identifier:
+            raise DataCorrupted(
+                "database system identifier differs between the upstream and the WAL directory",
+                detail=f"The upstream's identifier is {system.identifier}, "
+                f"the directory's is {held.system_identifier}.",
+            )
+        return system
+
+    async def _geometry(self, session: IUpstreamSession) -> Geometry:
+        """Return how the upstream cuts its WAL, which must be how the directory's is cut."""
+        held = self._keeper.identity
+        if session.server_version < 100000:  # noqa: PLR2004 -- SHOW is of version 10, other sizes need a build of one's own
+            return held.geometry if held is not None else Geometry.contiguous()
+        size = _size((await self._execute(session, "SHOW wal_segment_size", 1))[0])
+        page_size = _size((await self._execute(session, "SHOW wal_block_size", 1))[0])
+        try:
+            geometry = Geometry.contiguous(size, page_size)
+        except ValueError as error:
+            raise UpstreamError(f"the upstream's WAL cannot be used: {error}") from error
+        if held is not None and held.geometry != geometry:
+            raise DataCorrupted("the upstream's WAL segments have another size than the WAL directory's")
+        return geometry
+
+    async def _create_slot(self, session: IUpstreamSession) -> None:
+        name = self._settings.slot_name
+        command = f'CREATE_REPLICATION_SLOT "{name}" PHYSICAL RESERVE_WAL'
+        try:
+            await self._wait(session.execute(command))
+        except UpstreamError as error:
+            if error.sqlstate != "42710":  # it is there
+                raise
+        else:
+            self._log.info('created replication slot "{name}" on the upstream', name=name)
+
+    async def _fetch_histories(
+        self, session: IUpstreamSession, timeline: int, geometry: Geometry
+    ) -> TimelineHistory:
+        """Return the history of the upstream's timeline, after all that are missing here have been kept."""
+        if timeline == 1:
+            return TimelineHistory(1)
+        content = await self._fetch_history(session, timeline)
+        history = TimelineHistory.parse(timeline, content, geometry)
+        held = self._keeper.known_history(timeline)
+        if held is not None and TimelineHistory.parse(timeline, held, geometry) != history:
+            raise DataCorrupted(
+                f'the upstream\'s file "{history_name(timeline)}" differs from the one that is held',
+                detail="Two servers have been promoted to the same timeline.",
+                hint="Serve this upstream from another, empty WAL directory.",
+            )
+        # Ancestors first: a timeline that is known must have a known past.
+        for ancestor in (*history.ancestors, timeline):
+            if ancestor > 1 and self._keeper.known_history(ancestor) is None:
+                missing = content if ancestor == timeline else await self._fetch_history(session, ancestor)
+                await self._wait(self._keeper.keep_history(ancestor, missing))
+        return history
+
+    async def _fetch_history(self, session: IUpstreamSession, timeline: int) -> bytes:
+        row = await self._execute(session, f"TIMELINE_HISTORY {timeline}", 2)
+        name = history_name(timeline)
+        if row[0] != name.encode():
+            raise UpstreamError(f"the upstream sent another history file than {name}")
+        return row[1] or b""
+
+    async def _start(
+        self, session: IUpstreamSession, system: System, history: TimelineHistory, geometry: Geometry
+    ) -> Start:
+        if not self._keeper.held_timeline:
+            return await self._first_start(session, system, history, geometry)
+        held = self._keeper.held_timeline
+        content = self._keeper.known_history(held)
+        own = TimelineHistory(held) if content is None else TimelineHistory.parse(held, content, geometry)
+        start = plan_start(history, own, self._keeper.held_position, geometry)
+        if start.forked_at is not None:
+            self._log.warn(
+                "the upstream's history left timeline {held} at {lsn}; WAL behind that, up to {end}, is kept "
+                "and not followed",
+                held=held,
+                lsn=geometry.lsn(start.forked_at),
+                end=geometry.lsn(self._keeper.held_position),
+            )
+        return start
+
+    async def _first_start(
+        self, session: IUpstreamSession, system: System, history: TimelineHistory, geometry: Geometry
+    ) -> Start:
+        """Begin an empty directory with what the slot has kept, or with the upstream's newest segment."""
+        timeline, lsn = system.timeline, system.flush_lsn
+        if self._settings.slot_name and session.server_version >= _READS_SLOTS:
+            row = await self._execute(session, f'READ_REPLICATION_SLOT "{self._settings.slot_name}"', 3)
+            if row[1] is not None:
+                lsn = LSN.parse(row[1].decode())
+                timeline = history.timeline_at(lsn)
+        return Start(timeline, geometry.segment_start(geometry.segment_number(geometry.position(lsn))))
+
+    async def _stream(self, session: IUpstreamSession, start: Start, geometry: Geometry) -> bool:
+        """Receive one timeline to its end; return whether there is another."""
+        timeline, position = start.timeline, start.position
+        lsn = geometry.lsn(position)
+        reception = Reception(
+            self._clock,
+            session,
+            geometry,
+            position,
+            self._keeper.durable_on(timeline, position),
+            timeout=self._settings.timeout,
+            status_interval=self._settings.status_interval,
+            feedback=self._feedback,
+            alive=lambda: self._streaming(session, timeline, lsn),
+        )
+        commits = self._keeper.keep_from(
+            timeline, position, geometry, reception.committed, reception.commit_failed
+        )
+        slot = f'SLOT "{self._settings.slot_name}" ' if self._settings.slot_name else ""
+        try:
+            command = f"START_REPLICATION {slot}{lsn} TIMELINE {timeline}"
+            if await self._wait(session.start_streaming(command, reception)):
+                reception.begin(commits)
+            return bool(await self._wait(reception.ended))
+        except UpstreamError as error:
+            if error.sqlstate == _FILE_MISSING:
+                raise UpstreamError(
+                    f"the upstream no longer has WAL from {lsn} on timeline {timeline}: {error.message}",
+                    error.sqlstate,
+                    hint="Set restore_command, or copy the missing segments into wal_directory.",
+                ) from error
+            raise
+        finally:
+            reception.stop()
+            await commits.close()
+
+    def _streaming(self, session: IUpstreamSession, timeline: int, lsn: LSN) -> None:
+        """The stream lives: what was wrong is so no longer."""
+        self._failures = 0
+        self._state = ""
+        self._log.info(
+            "started streaming WAL from the upstream ({where}) at {lsn} on timeline {timeline}",
+            where=session.description,
+            lsn=lsn,
+            timeline=timeline,
+        )
+
+
+def _size(value: bytes | None) -> int:
+    """Return how many bytes a size means that SHOW gives: ``16MB``, ``1GB``, ``8192``."""
+    text = (value or b"").decode("ascii", "replace")
+    number = text.rstrip("kMGB")
+    try:
+        return int(number) * {"": 1, "MB": _MEGABYTE, "GB": _MEGABYTE << 10}[text[len(number) :]]
+    except (ValueError, KeyError):
+        raise UpstreamError(f'the upstream\'s size "{text}" cannot be read') from None
+
+
+def _pass_on(result: object, done: Deferred[None]) -> object:
+    done.callback(None)
+    return result
+
+
+__all__ = ["IWalKeeper", "ReceiverSettings", "WalReceiver"]

@@ -1,0 +1,245 @@
+"""
+`Reception`: one stream from the upstream, from CopyBoth to its end.
+
+What comes is handed to a `GroupCommit`; when that says that it is durable, and not
+before, the upstream hears of it.  While the disk is behind, nothing more is read.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from walsender.errors import WalsenderError
+from walsender.reply_timeout import ReplyTimeout
+from walsender.upstream.interfaces import ICopyReceiver, IUpstreamSession, Row, UpstreamError
+from walsender.wire import HotStandbyFeedback, PrimaryKeepalive, StandbyStatusUpdate, to_pg_timestamp
+from walsender.wire.replication import NetworkLayout, XLogData
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from walsender.lsn import Geometry
+    from walsender.upstream.group_commit import GroupCommit
+    from walsender.upstream.segment_writer import Commit
+
+MOST_WAITING: Final = 32 << 20
+"""So many bytes may wait for the disk before the upstream has to."""
+
+_LAYOUT: Final = NetworkLayout()
+
+
+@implementer(ICopyReceiver)
+class Reception:
+    """
+    Receives one timeline's WAL.
+
+    :param start: position of the first byte that will come.
+    :param flushed: position up to which the timeline is durable here already.
+    :param timeout: ``wal_receiver_timeout`` in seconds; 0 disables.
+    :param status_interval: ``wal_receiver_status_interval`` in seconds; 0: tell of progress only.
+    :param feedback: ``None``: the standbys' transactions do not concern the upstream.
+    :param alive: called once, when the upstream has answered or WAL has been kept.
+    :ivar ended: fires when the stream is over and all that came is durable, with the rows that the
+        upstream gave at the end; fails with `UpstreamError`, or with why WAL could not be kept.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        session: IUpstreamSession,
+        geometry: Geometry,
+        start: int,
+        flushed: int,
+        *,
+        timeout: float,
+        status_interval: float,
+        feedback: Callable[[], tuple[int, int]] | None = None,
+        alive: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._clock = clock
+        self._session = session
+        self._geometry = geometry
+        self._commits: GroupCommit | None = None
+        self._received = start
+        self._flushed = flushed
+        self._status_interval = status_interval
+        self._feedback = feedback
+        self._told_feedback = False
+        self._alive: Callable[[], None] | None = alive
+        self._paused = False
+        self._result: Sequence[Row] | Failure | None = None
+        self._timer: IDelayedCall | None = None
+        self._timeout = timeout
+        self._silence: ReplyTimeout | None = None
+        self.ended: Deferred[Sequence[Row]] = Deferred()
+
+    def begin(self, commits: GroupCommit) -> None:
+        """The upstream has begun to send: tell it where we are, as a standby does."""
+        self._commits = commits
+        self._silence = ReplyTimeout(self._clock, self._timeout, self._ask, self._upstream_silent)
+        self._report(reply_requested=True)
+
+    # ICopyReceiver
+
+    def wal_message_received(self, body: bytes) -> None:
+        """See `ICopyReceiver`."""
+        assert self._silence is not None, "the stream has begun"
+        if self._result is not None:
+            return
+        self._silence.reply_received()
+        try:
+            message = _LAYOUT.decode_walsender(memoryview(body))
+        except WalsenderError as error:
+            self._fail(error)
+            return
+        if isinstance(message, PrimaryKeepalive):
+            self._lives()
+            if message.reply_requested:
+                self._tell_status()
+            return
+        self._take(message)
+
+    def batch_received(self) -> None:
+        """See `ICopyReceiver`."""
+        assert self._commits is not None, "the stream has begun"
+        self._commits.commit()
+        if self._commits.waiting > MOST_WAITING and not self._paused:
+            self._paused = True
+            self._session.pauseProducing()
+
+    def stream_ended(self, rows: Sequence[Row]) -> None:
+        """See `ICopyReceiver`."""
+        self._end(rows)
+
+    def session_lost(self, error: UpstreamError) -> None:
+        """See `ICopyReceiver`."""
+        self._end(Failure(error))
+
+    # From the disk
+
+    def committed(self, commit: Commit) -> None:
+        """All before ``commit.position`` is durable."""
+        assert self._commits is not None, "what did not begin has no commits"
+        self._flushed = commit.position
+        self._lives()
+        if self._result is None:
+            self._tell_status()
+        if self._paused and self._commits.waiting <= MOST_WAITING // 2:
+            self._paused = False
+            if self._silence is not None:
+                self._silence.reply_received()  # it was we who did not listen
+            self._session.resumeProducing()
+        self._check_end()
+
+    def commit_failed(self, failure: Failure) -> None:
+        """What came could not be kept."""
+        self._result = failure
+        self._finish()
+
+    # Inside
+
+    def _take(self, message: XLogData) -> None:
+        assert self._commits is not None, "the stream has begun"
+        position = self._geometry.position(message.start)
+        if position != self._received:
+            self._fail(
+                UpstreamError(
+                    f"the upstream sent WAL at {message.start}, expected {self._geometry.lsn(self._received)}"
+                )
+            )
+        elif message.data:
+            self._commits.append(message.data)
+            self._received += len(message.data)
+
+    def _tell_status(self, *, reply_requested: bool = False) -> None:
+        """
+        Say how far we are.  What is durable here counts as replayed too: there is nothing else to wait for.
+
+        Source: PostgreSQL, src/backend/replication/walreceiver.c, XLogWalRcvSendReply.
+        """
+        flushed = self._geometry.lsn(min(self._flushed, self._received))
+        now = to_pg_timestamp(self._clock.seconds())
+        self._session.send(
+            _LAYOUT.encode(
+                StandbyStatusUpdate(
+                    self._geometry.lsn(self._received), flushed, flushed, now, reply_requested
+                )
+            )
+        )
+
+    def _tell_feedback(self) -> None:
+        """Hand on what the standbys need; once nobody needs anything, say that once."""
+        xmin, catalog_xmin = self._feedback() if self._feedback is not None else (0, 0)
+        if not (xmin or catalog_xmin) and not self._told_feedback:
+            return
+        self._told_feedback = bool(xmin or catalog_xmin)
+        low = 0xFFFFFFFF
+        self._session.send(
+            _LAYOUT.encode(
+                HotStandbyFeedback(
+                    to_pg_timestamp(self._clock.seconds()),
+                    xmin & low,
+                    xmin >> 32,
+                    catalog_xmin & low,
+                    catalog_xmin >> 32,
+                )
+            )
+        )
+
+    def _lives(self) -> None:
+        alive, self._alive = self._alive, None
+        if alive is not None:
+            alive()
+
+    def _report(self, *, reply_requested: bool = False) -> None:
+        self._timer = None
+        self._tell_status(reply_requested=reply_requested)
+        self._tell_feedback()
+        if self._status_interval:
+            self._timer = self._clock.callLater(self._status_interval, self._report)
+
+    def _ask(self) -> None:
+        self._tell_status(reply_requested=True)
+
+    def _upstream_silent(self) -> None:
+        if self._paused and self._silence is not None:
+            self._silence = ReplyTimeout(self._clock, self._timeout, self._ask, self._upstream_silent)
+            return  # we have not been listening
+        self._fail(UpstreamError("terminating walreceiver due to timeout"))
+
+    def _fail(self, error: WalsenderError) -> None:
+        self._end(Failure(error))
+
+    def _end(self, result: Sequence[Row] | Failure) -> None:
+        """The stream is over; what has come is still made durable."""
+        if self._result is None:
+            self._result = result
+            self.stop()
+            if self._commits is not None:
+                self._commits.commit()
+            self._check_end()
+
+    def _check_end(self) -> None:
+        if self._result is not None and (self._commits is None or not self._commits.waiting):
+            self._finish()
+
+    def _finish(self) -> None:
+        self.stop()
+        result = self._result
+        assert result is not None, "the stream is over"
+        if not self.ended.called:
+            self.ended.callback(result)
+
+    def stop(self) -> None:
+        """Say nothing more."""
+        if self._silence is not None:
+            self._silence.stop()
+        timer, self._timer = self._timer, None
+        if timer is not None and timer.active():
+            timer.cancel()

@@ -1,0 +1,321 @@
+"""
+`SegmentWriter`: received WAL into the files of `pg_receivewal`'s format, durable before it is told of.
+
+A segment grows as ``NAME.partial``, made with its full size and synced, name
+included, before anything is written into it, so that neither a full disk nor a
+crash finds it half made; complete, it is synced and renamed to ``NAME``.
+
+What the directory held before is compared with what comes, never overwritten.  What
+stands behind the end of its valid WAL is wiped: a torn tail must not be found
+behind new WAL one day.  A file whose sync has failed is not written to again: its
+segment is received from the start into a new file, which takes the old one's name
+when it holds, on disk, all that the old one was trusted for.
+
+Everything here blocks, and knows no threads: one call at a time.
+
+Source: PostgreSQL, src/bin/pg_basebackup/receivelog.c and walmethods.c.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from walsender.errors import DataCorrupted, WalFileError, file_error
+from walsender.wal import CoveredFile, SyncFailed, parse_identity, segment_name
+from walsender.wal.segment import PARTIAL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from walsender.lsn import Geometry
+    from walsender.wal import Identity, WalIdentity, WritableFiles
+
+# Of a segment that takes the place of one whose sync has failed.
+REPLACEMENT: Final = ".new"
+
+_ZEROS: Final = bytes(1 << 20)
+_HEADER: Final = 64  # bytes; no long header is longer
+
+
+@dataclass(slots=True)
+class Commit:
+    """
+    What has become durable.
+
+    :ivar position: all before it is on disk, under names that are on disk.
+    :ivar identity: whose WAL it is.
+    :ivar files: the files written to or compared with, by name, in the order in which they came into use.
+    :ivar completed: numbers of the segments that have got their final names.
+    """
+
+    position: int
+    identity: WalIdentity | None = None
+    files: list[CoveredFile] = field(default_factory=list)
+    completed: list[int] = field(default_factory=list)
+
+
+class SegmentWriter:
+    """
+    Writes one timeline's WAL, from a segment's start on.
+
+    :param path: of the WAL directory.
+    :param start: position of a segment's first byte, which is the next to be written.
+    :param valid: position up to which the directory's files are valid and durable; what is written
+        below it is compared with them.
+    :param identity: whose WAL is expected; ``None``: take what comes first.
+    :param distrusted: files whose sync has failed, to which this adds.
+    """
+
+    def __init__(
+        self,
+        files: WritableFiles,
+        path: str,
+        geometry: Geometry,
+        timeline: int,
+        start: int,
+        valid: int,
+        *,
+        identity: WalIdentity | None,
+        distrusted: set[Identity],
+    ) -> None:
+        self._files = files
+        self._path = path
+        self._geometry = geometry
+        self._timeline = timeline
+        self._position = start
+        self._valid = valid
+        self._identity = identity
+        self._distrusted = distrusted
+        self._descriptor = -1
+        self._file = CoveredFile("", (0, 0))
+        self._number = 0
+        self._is_complete = self._is_replacement = self._unsynced = False
+        self._used: list[CoveredFile] = []
+        self._completed: list[int] = []
+
+    def commit(self, pieces: Sequence[bytes | memoryview]) -> Commit:
+        """
+        Write what has come, make it durable and return how far WAL is on disk.
+
+        After an error this object is of no more use than for `close`.
+
+        :param pieces: WAL, one behind the other and behind all before; none of length 0.
+        :raises DataCorrupted: what came is not what is held, or not of this cluster.
+        :raises DiskFull: there is no room.
+        :raises SyncFailed: a file cannot be synced, and is not to be trusted again.
+        :raises WalFileError: a file cannot be made or written.
+        """
+        self._used, self._completed = [], []
+        waiting = list(pieces)
+        while waiting:
+            if self._descriptor < 0:
+                self._check_start(waiting)
+                self._open(self._geometry.segment_number(self._position))
+            end = self._geometry.segment_start(self._number + 1)
+            here = _take(waiting, end - self._position)
+            self._compare(_take(here, max(0, self._held_until(end) - self._position)))
+            self._write(here)
+            if self._position == end:
+                self._complete()
+        self._sync()
+        return Commit(max(self._position, self._valid), self._identity, self._used, self._completed)
+
+    def close(self) -> None:
+        """Let go of the file; what was not committed is not promised."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            self._files.close(descriptor)
+
+    # Files
+
+    @property
+    def _offset(self) -> int:
+        return self._position - self._geometry.segment_start(self._number)
+
+    def _open(self, number: int) -> None:
+        """Open the segment's file, or make it."""
+        name = segment_name(self._timeline, number, self._geometry)
+        self._number = number
+        self._is_complete = self._is_replacement = False
+        for candidate in (name, name + PARTIAL):
+            try:
+                self._descriptor = self._files.open_to_write(f"{self._path}/{candidate}")
+                identity = self._files.identity(self._descriptor)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise file_error(f'could not open file "pg_wal/{candidate}"', error) from error
+            if identity in self._distrusted:
+                self.close()
+                self._make(name + PARTIAL + REPLACEMENT)
+                self._is_replacement = True
+            else:
+                self._file = CoveredFile(candidate, identity)
+                self._is_complete = candidate == name
+                self._unsynced = True  # nobody knows who wrote it, and how
+                if not self._is_complete:
+                    self._wipe_tail()
+                self._sync_directory()
+            break
+        else:
+            self._make(name + PARTIAL)
+        self._used.append(self._file)
+
+    def _make(self, name: str) -> None:
+        """Make a segment's file with its full size; a crash leaves it whole, or a file with no WAL in it."""
+        path = f"{self._path}/{name}"
+        try:
+            if name.endswith(REPLACEMENT):
+                with contextlib.suppress(FileNotFoundError):
+                    self._files.remove(path)  # of a former attempt: it is not to be trusted either
+            self._descriptor = self._files.create(path)
+            self._file = CoveredFile(name, self._files.identity(self._descriptor))
+        except OSError as error:
+            raise file_error(f'could not create file "pg_wal/{name}"', error) from error
+        self._fill(0)
+        self._sync_directory()
+
+    def _wipe_tail(self) -> None:
+        """Let nothing but zeros stand behind the valid WAL of a file that was found."""
+        start = self._geometry.segment_start(self._number)
+        self._fill(max(0, min(self._valid - start, self._geometry.segment_size)))
+
+    def _fill(self, offset: int) -> None:
+        """Fill the file with zeros from *offset* to a segment's size, durably."""
+        size = self._geometry.segment_size
+        while offset < size:
+            zeros = [memoryview(_ZEROS)[: min(len(_ZEROS), size - offset)]]
+            offset += self._written(zeros, offset)
+        self._unsynced = True
+        self._sync_file()
+
+    def _complete(self) -> None:
+        """The segment is whole: give it its final name."""
+        self._sync()
+        if self._is_complete:
+            self.close()
+            return
+        final = segment_name(self._timeline, self._number, self._geometry)
+        self._rename(final)
+        self._completed.append(self._number)
+        self.close()
+
+    def _rename(self, name: str) -> None:
+        try:
+            self._files.rename(f"{self._path}/{self._file.name}", f"{self._path}/{name}")
+        except OSError as error:
+            raise file_error(
+                f'could not rename file "pg_wal/{self._file.name}" to "pg_wal/{name}"', error
+            ) from error
+        self._file = CoveredFile(name, self._file.identity)
+        self._used.append(self._file)
+        self._sync_directory()
+
+    # Bytes
+
+    def _check_start(self, waiting: list[bytes | memoryview]) -> None:
+        """Look whose WAL begins in a segment before anything of it is kept."""
+        number = self._geometry.segment_number(self._position)
+        name = segment_name(self._timeline, number, self._geometry)
+        begin = b"".join(bytes(piece[:_HEADER]) for piece in waiting[:_HEADER])
+        found = parse_identity(name, begin)
+        if self._identity is None:
+            self._identity = found
+        elif found != self._identity:
+            raise DataCorrupted(
+                f'WAL for "pg_wal/{name}" is from a different database system',
+                detail=f"The upstream sends WAL of system identifier {found.system_identifier} "
+                f"(PostgreSQL {found.format.name}), the directory holds WAL of "
+                f"{self._identity.system_identifier} (PostgreSQL {self._identity.format.name}).",
+            )
+
+    def _held_until(self, end: int) -> int:
+        """Return up to which position the file at hand, whose segment ends at *end*, holds what must come."""
+        if self._is_complete:
+            return end
+        return 0 if self._is_replacement else min(self._valid, end)
+
+    def _compare(self, pieces: list[bytes | memoryview]) -> None:
+        for piece in pieces:
+            try:
+                held = self._files.read(self._descriptor, len(piece), self._offset)
+            except OSError as error:
+                raise file_error(f'could not read file "pg_wal/{self._file.name}"', error) from error
+            if held != piece:
+                raise DataCorrupted(
+                    f'WAL from the upstream differs from file "pg_wal/{self._file.name}" behind '
+                    f"{self._geometry.lsn(self._position)}",
+                    hint="Both are kept as they are.  Find out which is right, and remove the other.",
+                )
+            self._position += len(piece)
+
+    def _write(self, pieces: list[bytes | memoryview]) -> None:
+        total = sum(map(len, pieces))
+        done = 0
+        while done < total:
+            written = self._written(pieces, self._offset)
+            self._position += written
+            done += written
+            if done < total:
+                _take(pieces, written)
+        if total:
+            self._unsynced = True
+
+    def _written(self, pieces: Sequence[bytes | memoryview], offset: int) -> int:
+        try:
+            written = self._files.write(self._descriptor, pieces, offset)
+        except OSError as error:
+            raise file_error(f'could not write to file "pg_wal/{self._file.name}"', error) from error
+        if not written:
+            raise WalFileError(f'could not write to file "pg_wal/{self._file.name}": nothing was taken')
+        return written
+
+    # Durability
+
+    def _sync(self) -> None:
+        """Make durable what was written."""
+        if self._descriptor < 0:
+            return
+        self._sync_file()
+        if self._is_replacement and self._position >= min(
+            self._valid, self._geometry.segment_start(self._number + 1)
+        ):
+            self._rename(self._file.name.removesuffix(REPLACEMENT))
+            self._is_replacement = False
+
+    def _sync_file(self) -> None:
+        if not self._unsynced:
+            return
+        try:
+            self._files.sync_data(self._descriptor)
+        except OSError as error:
+            self._distrusted.add(self._file.identity)
+            raise SyncFailed(
+                file_error(f'could not fsync file "pg_wal/{self._file.name}"', error).message,
+                self._file.identity,
+            ) from error
+        self._unsynced = False
+
+    def _sync_directory(self) -> None:
+        try:
+            self._files.sync_directory(self._path)
+        except OSError as error:
+            raise file_error('could not fsync file "pg_wal"', error) from error
+
+
+def _take(pieces: list[bytes | memoryview], length: int) -> list[bytes | memoryview]:
+    """Take *length* bytes off the front of *pieces*, or all there are, and return them."""
+    taken: list[bytes | memoryview] = []
+    while pieces and length:
+        piece = pieces[0]
+        if len(piece) <= length:
+            taken.append(pieces.pop(0))
+            length -= len(piece)
+        else:
+            view = memoryview(piece)
+            taken.append(view[:length])
+            pieces[0] = view[length:]
+            length = 0
+    return taken
