@@ -107,8 +107,8 @@ class UnrecognizedParameter(WalsenderError, sqlstate="42704"):
     """A configuration parameter of that name does not exist."""
 
 
-class UnrecognizedStartupParameter(WalsenderError, sqlstate="42704", severity="FATAL"):
-    """A start-up packet sets a parameter that does not exist."""
+class CannotChangeParameter(WalsenderError, sqlstate="55P02"):
+    """A configuration parameter exists, and a client may not set it."""
 
 
 class InvalidAuthorization(WalsenderError, sqlstate="28000", severity="FATAL"):

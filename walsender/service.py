@@ -34,7 +34,7 @@ from walsender.preflight import (
 )
 from walsender.replication_slots import REAL_SLOT_FILES, ReplicationSlots, SlotStorage
 from walsender.sender import IServerReactor, WalSenderFactory
-from walsender.sender.parameters import duration_text
+from walsender.sender.parameter_table import duration_text
 from walsender.settings import SETTINGS, Settings
 from walsender.signals import SignalHandlers
 from walsender.source import DirectorySource

@@ -136,7 +136,7 @@ class RefusalTests(StartupTestCase):
         for parameters, sqlstate, text in (
             ({"nonsense": "1"}, "42704", 'unrecognized configuration parameter "nonsense"'),
             ({"client_encoding": "NO"}, "22023", 'invalid value for parameter "client_encoding": "NO"'),
-            ({"server_version": "9"}, "22023", 'parameter "server_version" cannot be changed'),
+            ({"server_version": "9"}, "55P02", 'parameter "server_version" cannot be changed'),
             ({"options": "-x"}, "42601", "invalid command-line argument for server process: -x"),
         ):
             client = server.connect()

@@ -127,7 +127,7 @@ class GreetingTests(StartupTestCase):
             application_name="two",
         )
         self.assertIn(b"application_name\0two\0", answer)
-        self.assertIn(b"DateStyle\0German\0", answer)
+        self.assertIn(b"DateStyle\0German, DMY\0", answer)
         self.assertIn(b"5s", client.ask("SHOW wal_sender_timeout"))
 
 

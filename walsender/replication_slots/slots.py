@@ -105,7 +105,7 @@ class ReplicationSlots:
     The slots of one server.
 
     :param storage: where permanent ones are kept; ``None``: there can be none.
-    :param limit: ``max_replication_slots``: of both kinds together, as in PostgreSQL.
+    :ivar limit: ``max_replication_slots``: of both kinds together, as in PostgreSQL.
     :param run_in_thread: `twisted.internet.threads.deferToThread`, or one like it.
     """
 
@@ -119,7 +119,7 @@ class ReplicationSlots:
         run_in_thread: Callable[..., Deferred[Any]],
     ) -> None:
         self._storage = storage
-        self._limit = limit
+        self.limit = limit
         self._clock = clock
         self._run_in_thread = run_in_thread
         self._slots: dict[str, ReplicationSlot] = {}
@@ -152,10 +152,10 @@ class ReplicationSlots:
         """
         assert self._storage is not None, "nothing is stored anywhere"
         stored = self._storage.open()
-        if len(stored.states) > self._limit:
+        if len(stored.states) > self.limit:
             raise ConfigurationError(
                 f'there are {len(stored.states)} replication slots, more than "max_replication_slots" '
-                f"(currently {self._limit})"
+                f"(currently {self.limit})"
             )
         self._take_over(stored)
 
@@ -191,7 +191,7 @@ class ReplicationSlots:
         check_name(name, reserved)
         if name in self._slots:
             raise _exists(name)
-        if len(self._slots) >= self._limit:
+        if len(self._slots) >= self.limit:
             raise _full()
         if not temporary and self._storage is None:
             raise _no_storage(name)
@@ -362,7 +362,7 @@ class ReplicationSlots:
         if self._slots[new.name] is not new:
             self._wake(new.name)
             raise _exists(new.name)
-        if len(self._slots) > self._limit:
+        if len(self._slots) > self.limit:
             raise _full()
 
     @inlineCallbacks

@@ -17,10 +17,15 @@ from walsender.wire import (
     AlterReplicationSlot,
     BaseBackup,
     Command,
+    CommandComplete,
     CreateReplicationSlot,
     DropReplicationSlot,
     IdentifySystem,
     ReadReplicationSlot,
+    ResetParameter,
+    SelectIsInRecovery,
+    SelectSetConfig,
+    SetParameter,
     Show,
     StartReplication,
     TimelineHistory,
@@ -36,7 +41,9 @@ if TYPE_CHECKING:
     from walsender.lsn import LSN, Geometry
     from walsender.replication_slots import ReplicationSlots
     from walsender.sender.parameters import SessionParameters
+    from walsender.sender.slot_table import WalSenderEntry
     from walsender.source import IWalSource, TimelineEnd
+    from walsender.wire import NoticeResponse
 
 _NO_DATA_FILES: Final = (
     "This server holds WAL and no data files: take the base backup from the primary or a standby."
@@ -49,7 +56,7 @@ class CommandAnswers:
     Answers commands for one connection.
 
     :param source: is *ready*.
-    :param process_id: whose slots the session's are.
+    :param entry: the connection's; it is told of a new application name.
     """
 
     def __init__(
@@ -58,13 +65,14 @@ class CommandAnswers:
         dialect: Dialect,
         parameters: SessionParameters,
         slots: ReplicationSlots,
-        process_id: int,
+        entry: WalSenderEntry,
     ) -> None:
         self._source = source
         self._dialect = dialect
         self._parameters = parameters
         self._slots = slots
-        self._process_id = process_id
+        self._entry = entry
+        self._process_id = entry.process_id  # whose slots the session's are
         self._answers: Mapping[type, Callable[..., bytes | Deferred[bytes]]] = {
             IdentifySystem: self._identify_system,
             Show: self._show,
@@ -75,6 +83,10 @@ class CommandAnswers:
             AlterReplicationSlot: self._alter_replication_slot,
             BaseBackup: self._no_base_backup,
             UploadManifest: self._no_base_backup,
+            SetParameter: self._set_parameter,
+            ResetParameter: self._reset_parameter,
+            SelectSetConfig: self._select_set_config,
+            SelectIsInRecovery: lambda _: self._modern.is_in_recovery(),
         }
 
     def answer(self, command: Command) -> bytes | Deferred[bytes]:
@@ -103,6 +115,31 @@ class CommandAnswers:
         if command.name.lower() == "all":
             return self._modern.show_all(self._parameters.show_all())
         return self._modern.show(*self._parameters.show(command.name))
+
+    def _set_parameter(self, command: SetParameter) -> bytes:
+        return self._changing(lambda: self._parameters.set_list(command.name, command.values), "SET")
+
+    def _reset_parameter(self, command: ResetParameter) -> bytes:
+        return self._changing(lambda: self._parameters.reset(command.name), command.tag)
+
+    def _select_set_config(self, command: SelectSetConfig) -> bytes:
+        before = dict(self._parameters.reported)
+        notice = self._parameters.set(command.name, command.value)
+        _, value = self._parameters.show(command.name)
+        if command.local:  # undone when the transaction ends, which is now
+            self._parameters.restore(before)
+        return self._changed(before, notice, self._modern.set_config(value))
+
+    def _changing(self, change: Callable[[], NoticeResponse | None], tag: str) -> bytes:
+        before = dict(self._parameters.reported)
+        return self._changed(before, change(), CommandComplete(tag).encode())
+
+    def _changed(self, before: Mapping[str, str], notice: NoticeResponse | None, answer: bytes) -> bytes:
+        """Return the messages of an answer to a statement that may have changed parameters."""
+        self._entry.application_name = self._parameters.application_name
+        statuses = self._modern.parameters_changed(before, self._parameters.reported)
+        told = b"" if notice is None else notice.encode()
+        return told + (answer + statuses if self._modern.reports_last else statuses + answer)
 
     def _timeline_history(self, command: TimelineHistory) -> bytes:
         content = self._source.history_file(command.timeline)

@@ -203,13 +203,13 @@ class WalSender(Protocol):
         if self.session is not None:
             self.factory.slots.let_go(self.session.entry.process_id)
 
-    def log_error(self, error: WalsenderError) -> None:
-        """Log, in one line, what the client is told."""
+    def log_error(self, error: WalsenderError, *, fatal: bool = False) -> None:
+        """Log, in one line, what the client is told; *fatal*: whatever the error's own severity is."""
         detail = "" if error.detail is None else f" ({printable(error.detail)})"
         self.log.error(
             "{client} {severity}: {message}{detail}",
             client=self.client,
-            severity=self._dialect.severity(error),
+            severity="FATAL" if fatal else self._dialect.severity(error),
             message=printable(error.message),
             detail=detail,
         )
@@ -400,9 +400,9 @@ class WalSender(Protocol):
         if self._stream is not None:
             self._stream.refuse(error)
             return
-        self.log_error(error)
-        self.forget_slots()
         fatal = self.session is None or self._dialect.severity(error) == "FATAL"
+        self.log_error(error, fatal=fatal)
+        self.forget_slots()
         if isinstance(error, ObsoleteProtocol):
             self.transport.write(old_format_error(error))
         else:

@@ -26,7 +26,6 @@ from walsender.wire import (
     StartupMessage,
     negotiate,
     parse_options,
-    truncation_notice,
 )
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ def open_session(
         key = secrets.token_bytes(32 if minor >= 2 else 4)
         write(BackendKeyData(entry.process_id, key).encode())
     write(ReadyForQuery().encode())
-    answers = CommandAnswers(source, dialect, parameters, factory.slots, entry.process_id)
+    answers = CommandAnswers(source, dialect, parameters, factory.slots, entry)
     return Session(entry, parameters, answers, key)
 
 
@@ -140,13 +139,16 @@ def _session_parameters(
     factory: WalSenderFactory, message: StartupMessage, write: Callable[[bytes], object]
 ) -> SessionParameters:
     parameters = SessionParameters(
-        factory.dialect, factory.source, message.user, factory.slot_table.limit, factory.wal_sender_timeout
+        factory.dialect,
+        factory.source,
+        message.user,
+        max_wal_senders=factory.slot_table.limit,
+        max_replication_slots=factory.slots.limit,
+        wal_sender_timeout=factory.wal_sender_timeout,
     )
     # Later wins: what is named in the packet itself over what is in its options.
-    for name, value in parse_options(message.parameters.get("options", "")):
-        parameters.set(name, value)
-    for name, value in message.parameters.items():
-        if name == "application_name" and (notice := truncation_notice(value)) is not None:
+    options = parse_options(message.parameters.get("options", ""))
+    for name, value in (*options, *message.parameters.items()):
+        if (notice := parameters.set_at_start(name, value)) is not None:
             write(notice.encode())
-        parameters.set(name, value)
     return parameters

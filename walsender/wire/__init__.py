@@ -77,6 +77,12 @@ from walsender.wire.replication import (
     to_pg_timestamp,
 )
 from walsender.wire.reports import ErrorResponse, NoticeResponse, old_format_error, truncation_notice
+from walsender.wire.session_sql import (
+    ResetParameter,
+    SelectIsInRecovery,
+    SelectSetConfig,
+    SetParameter,
+)
 from walsender.wire.startup import (
     CancelRequest,
     GSSENCRequest,
@@ -160,8 +166,12 @@ __all__ = [
     "ReadReplicationSlot",
     "ReadyForQuery",
     "ReplicationMode",
+    "ResetParameter",
     "RowDescription",
     "SSLRequest",
+    "SelectIsInRecovery",
+    "SelectSetConfig",
+    "SetParameter",
     "Show",
     "SilentViolation",
     "StandbyMessage",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
+from walsender.wire.session_sql import SessionStatement
+
 if TYPE_CHECKING:
     from walsender.lsn import LSN
     from walsender.wire.options import OptionValue
@@ -142,4 +144,5 @@ Command: TypeAlias = (
     | AlterReplicationSlot
     | BaseBackup
     | UploadManifest
+    | SessionStatement
 )

@@ -86,6 +86,11 @@ class Dialect(ABC):
         """Return the ParameterStatus messages for *parameters*, in the order of `reported_parameters`."""
         return b"".join(ParameterStatus(name, parameters[name]).encode() for name in self.reported_parameters)
 
+    def parameters_changed(self, before: Mapping[str, str], after: Mapping[str, str]) -> bytes:
+        """Return the ParameterStatus messages for what is reported and has changed."""
+        changed = (name for name in self.reported_parameters if before[name] != after[name])
+        return b"".join(ParameterStatus(name, after[name]).encode() for name in changed)
+
     @abstractmethod
     def parse_command(self, query: bytes) -> Command:
         """

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from walsender.lsn import LSN, Geometry
     from walsender.wire.statements import Command
 
+BOOL_OID: Final = 16
 INT8_OID: Final = 20
 BYTEA_OID: Final = 17
 
@@ -118,6 +119,21 @@ class ModernDialect(Dialect):
         fields = tuple(self._text(name) for name in ("name", "setting", "description"))
         data = (DataRow(tuple(map(encode_text, row))).encode() for row in rows)
         return RowDescription(fields).encode() + b"".join(data) + self.complete("SHOW")
+
+    @property
+    def reports_last(self) -> bool:
+        """Whether a changed parameter is reported when all else has been said; before 14, at once."""
+        return self.version >= 140000
+
+    def set_config(self, value: str) -> bytes:
+        """Return the answer to a SELECT of set_config: the new value."""
+        row = result_set([self._text("set_config")], [encode_text(value)])
+        return row + CommandComplete("SELECT 1").encode()
+
+    def is_in_recovery(self) -> bytes:
+        """Return the answer to a SELECT of pg_is_in_recovery: like a standby, we write no WAL of our own."""
+        field = Field("pg_is_in_recovery", BOOL_OID, 1, self._typmod)
+        return result_set([field], [b"t"]) + CommandComplete("SELECT 1").encode()
 
     def timeline_history(self, filename: str, content: bytes) -> bytes:
         """Return the answer to TIMELINE_HISTORY; the content goes out byte for byte."""
