@@ -22,7 +22,15 @@ from walsender.errors import ConfigurationError, WalFileError
 from walsender.replication_slots import REAL_SLOT_FILES, SlotStorage
 from walsender.source.running_server import running_server
 from walsender.state_lock import StateLock
-from walsender.wal import DecompressingFiles, FileOperations, WalDirectory, WalIdentity
+from walsender.wal import (
+    DecompressingFiles,
+    FileOperations,
+    VerifiedWal,
+    WalDirectory,
+    WalIdentity,
+    find_current_end,
+    verify_wal,
+)
 from walsender.wire.dialect import FIRST_VERSION
 
 if TYPE_CHECKING:
@@ -63,6 +71,39 @@ def check_directory(settings: Settings, files: FileOperations) -> WalIdentity:
             f"replication; --protocol-dialect=8.5 serves it to clients of the first walsender {where}"
         )
     return identity
+
+
+def check_wal(settings: Settings, files: FileOperations) -> VerifiedWal | None:
+    """
+    Check every WAL record as far as ``verify_wal`` asks for it, and return what was found to be good.
+
+    This may take minutes: where a reactor runs, call it in a thread.
+
+    :raises walsender.errors.ConfigurationError: a record is bad, or there is nothing to check.
+    """
+    if settings.verify_wal is None:
+        return None
+    path = settings.wal_directory
+    where = f'(parameter "verify_wal" from {settings.sources["verify_wal"]})'
+    files = DecompressingFiles(files)
+    try:
+        directory = WalDirectory.scan(files, path)
+        end = find_current_end(files, directory)
+        if end is None or directory.identity is None:
+            raise ConfigurationError(f'WAL directory "{path}" contains no valid WAL {where}')
+        if end.damaged:
+            raise ConfigurationError(f"{end.damaged[0]} {where}")
+        geometry = directory.identity.geometry
+        earliest = directory.earliest(end.timeline, end.position)
+        start = geometry.position(settings.verify_wal) or earliest
+        if not earliest <= start <= end.position:
+            raise ConfigurationError(
+                f'WAL directory "{path}" has no WAL at {settings.verify_wal}: it goes from '
+                f"{geometry.lsn(earliest)} to {geometry.lsn(end.position)} on timeline {end.timeline} {where}"
+            )
+        return verify_wal(files, directory, end, start)
+    except WalFileError as error:
+        raise ConfigurationError(f'WAL in "{path}" is not good: {error.message} {where}') from error
 
 
 def _refuse_running_server(path: str, where: str) -> None:

@@ -26,6 +26,7 @@ from walsender.auth import IAuthorizer, LocalAuthorizer
 from walsender.errors import ConfigurationError
 from walsender.preflight import (
     check_directory,
+    check_wal,
     endpoints,
     listen_error,
     state_directory_error,
@@ -78,6 +79,9 @@ class WalSenderService(Service):
         in the moment of starting; by default `privilegedStartService` or `startService` raises
         `walsender.errors.ConfigurationError`.
     :raises walsender.errors.ConfigurationError: the directory cannot be served.
+
+    With ``verify_wal`` making one takes as long as checking the WAL does.  A program whose reactor runs
+    already calls `walsender.preflight.check_wal` in a thread instead, and leaves ``verify_wal`` off here.
     """
 
     name = "walsender"
@@ -99,6 +103,13 @@ class WalSenderService(Service):
         self._give_up = give_up
         path = settings.wal_directory
         identity = check_directory(settings, REAL_FILES)
+        if (verified := check_wal(settings, REAL_FILES)) is not None:
+            self.log.info(
+                "verified WAL from {begin} to {end}: {records} records are good",
+                begin=identity.geometry.lsn(verified.begin),
+                end=identity.geometry.lsn(verified.end),
+                records=verified.records,
+            )
         group_may_read = Path(path).stat().st_mode & _GROUP_MAY_READ == _GROUP_MAY_READ
         # A thread for looks alone: those who read from a slow disk must not keep growth from being seen.
         self._look_pool = ThreadPool(0, 1)

@@ -104,6 +104,8 @@ def makeService(config: Options) -> WalSenderService:
         )
     except ConfigurationError as error:
         raise SystemExit(_one_line(error.message)) from None
+    except KeyboardInterrupt:  # while WAL is being checked
+        raise SystemExit(_one_line("interrupted before the start")) from None
 
 
 def _giver_up(config: Options) -> Callable[[str], NoReturn]:

@@ -23,7 +23,7 @@ PACKAGE = Path(__file__).parents[2] / "walsender"
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "lsn": {"errors"},
-    "settings": {"errors"},
+    "settings": {"errors", "lsn"},
     "reply_timeout": set(),
     "wal": {"errors", "lsn"},
     "wire": {"errors", "lsn"},

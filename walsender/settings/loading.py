@@ -17,6 +17,8 @@ from .values import Assignment, StringList, complaint, quoted_element
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from walsender.lsn import LSN
+
 _CONFIG_FILE: Final = "config_file"
 _BY_NAME: Final[Mapping[str, Setting]] = {setting.name: setting for setting in SETTINGS}
 
@@ -75,6 +77,7 @@ class Settings:
     :ivar authentication_timeout: seconds from connect to being let in.
     :ivar state_directory: where slots and the lock file are.
     :ivar fsync: flush WAL before sending it.
+    :ivar verify_wal: from where on WAL is checked before the start; 0: the earliest place, ``None``: nowhere.
     :ivar protocol_dialect: ``auto`` or ``8.5``.
     :ivar sendfile: let the kernel move WAL where it can.
     :ivar inotify: let the kernel tell of new WAL.
@@ -92,6 +95,7 @@ class Settings:
     authentication_timeout: float
     state_directory: str
     fsync: bool
+    verify_wal: LSN | None
     protocol_dialect: str
     sendfile: bool
     inotify: bool

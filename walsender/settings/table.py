@@ -19,6 +19,7 @@ from .values import (
     Enumeration,
     Integer,
     Kind,
+    Start,
     StringList,
 )
 
@@ -141,6 +142,14 @@ SETTINGS: Final = (
         "on|off",
         "flush WAL to disk before it is sent; off: trust whoever writes the directory",
         "on",
+        restart_required=True,
+    ),
+    Setting(
+        "verify_wal",
+        Start(),
+        "LSN|on|off",
+        "before the start check every WAL record from this LSN on; on: from the earliest that is held",
+        "off",
         restart_required=True,
     ),
     Setting(

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
-from walsender.errors import ConfigurationError
+from walsender.errors import ConfigurationError, InvalidLSN
+from walsender.lsn import INVALID_LSN, LSN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,6 +112,27 @@ class Boolean:
         if text in {"0", "of", "off"} or (text and ("false".startswith(text) or "no".startswith(text))):
             return False
         raise ConfigurationError(f'parameter "{given.name}" requires a Boolean value')
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A place in WAL to begin at, or none; an `LSN`, 0 where ``on`` is given, or ``None``."""
+
+    @property
+    def values(self) -> str:
+        """The possible values, for the reference."""
+        return "`off`, `on`, LSN"
+
+    def parse(self, given: Assignment) -> LSN | None:
+        """Return the LSN."""
+        try:
+            return LSN.parse(given.text)
+        except InvalidLSN:
+            pass
+        try:
+            return INVALID_LSN if Boolean().parse(given) else None
+        except ConfigurationError as error:
+            raise given.invalid("Available values: off, on, an LSN such as 0/3000028.") from error
 
 
 @dataclass(frozen=True, slots=True)

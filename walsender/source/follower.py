@@ -45,7 +45,6 @@ from walsender.wal.segment import PARTIAL, compression_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from walsender.lsn import Geometry
 
 # Of so many segments around the end it is known which file was validated.
 _REMEMBERED: Final = 64
@@ -241,7 +240,7 @@ class Follower:
                 return segment
         if damaged is not None:
             raise damaged
-        raise SegmentUnavailable(own, number, missing, _earliest(directory, timeline, geometry, end))
+        raise SegmentUnavailable(own, number, missing, directory.earliest(timeline, end))
 
     def _open_file(self, name: str, look: Look, number: int, end: int) -> OpenSegment | None:
         """Open one file; ``None`` if it is not (all of) that segment."""
@@ -314,15 +313,3 @@ class Follower:
         if end is None or end.position < stop:
             return False
         return segment.identity in {file.identity for file in end.covered}
-
-
-def _earliest(directory: WalDirectory, timeline: int, geometry: Geometry, end: int) -> int:
-    """Return the lowest position from which WAL is held without a gap up to *end*; 0 if none is."""
-    number = geometry.segment_number(end - 1)
-    earliest = 0
-    while True:
-        run = directory.run_of(directory.timeline_on_line(timeline, number), number)
-        if run is None:
-            return earliest
-        earliest = geometry.segment_start(run.start)
-        number = run.start - 1

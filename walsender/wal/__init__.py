@@ -18,6 +18,7 @@ from .segment import (
     read_identity,
     segment_name,
 )
+from .verify import VerifiedWal, verify_wal
 
 __all__ = [
     "FORMATS",
@@ -37,6 +38,7 @@ __all__ = [
     "SwitchFill",
     "SyncFailed",
     "TimelineHistory",
+    "VerifiedWal",
     "WalDirectory",
     "WalFileName",
     "WalFormat",
@@ -55,4 +57,5 @@ __all__ = [
     "segment_name",
     "sync_covered",
     "sync_file",
+    "verify_wal",
 ]

@@ -176,6 +176,17 @@ class WalDirectory:
             holder = entry.timeline
         return holder
 
+    def earliest(self, timeline: int, end: int) -> int:
+        """Return from which position *timeline*'s WAL is held without a gap up to *end*; 0 if it is not."""
+        assert self.identity is not None  # there is no position without a geometry
+        geometry = self.identity.geometry
+        number = geometry.segment_number(end - 1)
+        earliest = 0
+        while (run := self.run_of(self.timeline_on_line(timeline, number), number)) is not None:
+            earliest = geometry.segment_start(run.start)
+            number = run.start - 1
+        return earliest
+
     def file_for_reading(self, timeline: int, number: int) -> str | None:
         """
         Return the name of the file from which segment *number* is read for a client on *timeline*.

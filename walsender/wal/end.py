@@ -13,16 +13,14 @@ costs only its new pages.  A newer end is never before an older one.
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from walsender.errors import DataCorrupted, WalFileError, file_error
+from walsender.errors import WalFileError, file_error
 
 from .page import SwitchFill
 from .pages import PageReader
-from .record import aligned
-from .records import RecordAbandoned, RecordIncomplete, RecordReader
+from .records import Chain, RecordReader, Stop
 from .segment import PARTIAL
 
 if TYPE_CHECKING:
@@ -201,24 +199,6 @@ def _sync_file(files: FileOperations, directory_path: str, name: str, identity: 
     return True
 
 
-class _Stop(enum.Enum):
-    """Why a chain of records goes no further."""
-
-    INVALID = enum.auto()  # what stands there is no record
-    INCOMPLETE = enum.auto()  # a record may stand there, its rest is missing
-    SWITCH = enum.auto()  # the segment is over
-
-
-class _Chain(NamedTuple):
-    """A chain of good records: how many, where the last one begins, where the next one would."""
-
-    good: int
-    last: int | None
-    following: int
-    stop: _Stop
-    reason: str
-
-
 class _Search:
     """One search for the end; `_position` and its companions only ever move forward."""
 
@@ -303,12 +283,12 @@ class _Search:
             self._position = chain.following if self._searching else max(self._position, chain.following)
             self._searching = False
             self._next, self._last = chain.following, chain.last
-        if chain.stop is _Stop.SWITCH:
+        if chain.stop is Stop.SWITCH:
             assert chain.last is not None  # the switch record itself
             self._next = self._segment_end(chain.last)
             self._position = max(self._position, self._switch_tail(chain.following))
             return self._position == self._next
-        if chain.stop is _Stop.INCOMPLETE and self._close_segment(valid_end):
+        if chain.stop is Stop.INCOMPLETE and self._close_segment(valid_end):
             self._next = chain.following
         return False
 
@@ -368,7 +348,7 @@ class _Search:
             return page
         return position
 
-    def _checked_chain(self, begin: int, valid_end: int) -> _Chain | None:
+    def _checked_chain(self, begin: int, valid_end: int) -> Chain | None:
         """
         Return the chain of good records that leads to the end before *valid_end*.
 
@@ -386,16 +366,16 @@ class _Search:
             # Pages of the older timeline may follow the end here and look right in themselves.
             distance = max(distance, valid_end - self._geometry.segment_start(segment))
         floor = self._lowest_page(segment) if self._next is None else self._geometry.page_start(begin)
-        chain: _Chain | None = None
+        chain: Chain | None = None
         is_lowest = False
         while not is_lowest:
             if known is not None and valid_end - distance <= floor:
-                return self._chain(known, self._last, valid_end)
+                return self._records.chain(known, self._last, valid_end)
             start, is_lowest = self._records.find_start(valid_end - distance, floor, valid_end)
-            if start is not None and (chain := self._chain(start, None, valid_end)).good:
+            if start is not None and (chain := self._records.chain(start, None, valid_end)).good:
                 return chain
             distance *= 4
-        return chain if known is None else self._chain(known, self._last, valid_end)
+        return chain if known is None else self._records.chain(known, self._last, valid_end)
 
     def _lowest_page(self, segment: int) -> int:
         """Return the first page of the run that ends with *segment*, at most one longest record back."""
@@ -404,25 +384,3 @@ class _Search:
         while lowest > max(0, segment - most) and self._pages.segment(lowest - 1) is not None:
             lowest -= 1
         return self._geometry.segment_start(lowest)
-
-    def _chain(self, position: int, last: int | None, valid_end: int) -> _Chain:
-        """Return the chain of good records that begins at *position*."""
-        good = 0
-        while True:
-            begin = self._records.begin_of(position)
-            try:
-                try:
-                    header, end = self._records.read(begin, last, valid_end)
-                except RecordAbandoned as abandoned:
-                    begin, header, end = self._records.read_overwrite(begin, last, abandoned.page, valid_end)
-            except RecordIncomplete as error:
-                return _Chain(good, last, position, _Stop.INCOMPLETE, self._reason_at(begin, error))
-            except DataCorrupted as error:
-                return _Chain(good, last, position, _Stop.INVALID, self._reason_at(begin, error))
-            good += 1
-            position, last = aligned(end), begin
-            if header.is_switch:
-                return _Chain(good, last, position, _Stop.SWITCH, "the server switched to the next segment")
-
-    def _reason_at(self, position: int, error: DataCorrupted) -> str:
-        return f"{error} at {self._geometry.lsn(position)}"

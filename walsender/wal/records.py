@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import enum
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from walsender.errors import DataCorrupted
 from walsender.lsn import LSN
@@ -32,6 +33,24 @@ class RecordAbandoned(DataCorrupted):
     def __init__(self, page: int) -> None:
         super().__init__("WAL record was abandoned")
         self.page = page
+
+
+class Stop(enum.Enum):
+    """Why a chain of records goes no further."""
+
+    INVALID = enum.auto()  # what stands there is no record
+    INCOMPLETE = enum.auto()  # a record may stand there, its rest is missing
+    SWITCH = enum.auto()  # the segment is over
+
+
+class Chain(NamedTuple):
+    """A chain of good records: how many, where the last one begins, where the next one would."""
+
+    good: int
+    last: int | None
+    following: int
+    stop: Stop
+    reason: str
 
 
 class RecordReader:
@@ -137,6 +156,33 @@ class RecordReader:
         if not header.is_overwrite or overwritten != self._geometry.lsn(abandoned):
             raise DataCorrupted(f"page {self._geometry.lsn(page)} does not say which record it overwrites")
         return begin, header, end
+
+    def chain(self, position: int, last: int | None, limit: int) -> Chain:
+        """
+        Return the chain of good records that begins at *position*, up to a switch to the next segment.
+
+        :param last: where the record before begins, or ``None`` if that is not known.
+        :param limit: the first page not to look at.
+        """
+        good = 0
+        while True:
+            begin = self.begin_of(position)
+            try:
+                try:
+                    header, end = self.read(begin, last, limit)
+                except RecordAbandoned as abandoned:
+                    begin, header, end = self.read_overwrite(begin, last, abandoned.page, limit)
+            except RecordIncomplete as error:
+                return Chain(good, last, position, Stop.INCOMPLETE, self._reason_at(begin, error))
+            except DataCorrupted as error:
+                return Chain(good, last, position, Stop.INVALID, self._reason_at(begin, error))
+            good += 1
+            position, last = aligned(end), begin
+            if header.is_switch:
+                return Chain(good, last, position, Stop.SWITCH, "the server switched to the next segment")
+
+    def _reason_at(self, position: int, error: DataCorrupted) -> str:
+        return f"{error} at {self._geometry.lsn(position)}"
 
     def _check_pages(self, begin: int, stated: int, limit: int) -> int:
         """

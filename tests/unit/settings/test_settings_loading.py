@@ -55,6 +55,7 @@ class DefaultsTests(LoadingTestCase):
                 authentication_timeout=60.0,
                 state_directory="/wal/walsender_state",
                 fsync=True,
+                verify_wal=None,
                 protocol_dialect="auto",
                 sendfile=True,
                 inotify=True,

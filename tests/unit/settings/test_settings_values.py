@@ -22,6 +22,7 @@ from walsender.settings.values import (
     Enumeration,
     Integer,
     Kind,
+    Start,
     StringList,
     complaint,
     quoted_element,
@@ -221,6 +222,28 @@ class EnumerationTests(ValuesTestCase):
             self.refusal(Enumeration(("auto", "8.5")), "9.0"),
             'invalid value for parameter "x": "9.0". Available values: auto, 8.5.',
         )
+
+
+class StartTests(ValuesTestCase):
+    def test_positionOrSwitch(self) -> None:
+        """A position is one, ``on`` is the earliest and ``off`` is none."""
+        for text, expected in {
+            "0/3000028": 0x3000028,
+            "a/B": 0xA0000000B,
+            "on": 0,
+            "1": 0,
+            "off": None,
+        }.items():
+            self.assertEqual(self.parse(Start(), text), expected)
+
+    def test_everythingElseIsRefused(self) -> None:
+        """What is neither is refused with an example."""
+        for text in ("5", "0/", "0/123456789", "perhaps", ""):
+            self.assertEqual(
+                self.refusal(Start(), text),
+                f'invalid value for parameter "x": "{text}". '
+                "Available values: off, on, an LSN such as 0/3000028.",
+            )
 
 
 class AbsolutePathTests(ValuesTestCase):
