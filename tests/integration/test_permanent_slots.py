@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import signal
 import struct
 import threading
@@ -18,7 +17,7 @@ import pytest
 from twistd_helpers import make_wal, small_place
 
 from walsender.lsn import LSN
-from walsender.testing.archives import SEGMENT_SIZE, reference_server
+from walsender.testing.archives import SEGMENT_SIZE
 from walsender.testing.postgres import PgReceiveWal
 from walsender.testing.processes import ProgramError, WalsenderProcess, wait_until
 from walsender.testing.raw_client import RawClient
@@ -115,73 +114,6 @@ def test_asPgBasebackup(archive: Archive, serve: Serve) -> None:
         client.query("mistake")
         assert ask(other, "READ_REPLICATION_SLOT pg_basebackup_1") == [None, None, None]
     assert not (archive.directory / "walsender_state").exists()
-
-
-#: Session and command, in order; both servers get the same bytes.
-CONVERSATION: Final = (
-    (0, "CREATE_REPLICATION_SLOT a PHYSICAL"),
-    (0, "READ_REPLICATION_SLOT a"),
-    (0, "READ_REPLICATION_SLOT nobody"),
-    (0, "CREATE_REPLICATION_SLOT a PHYSICAL"),
-    (0, 'CREATE_REPLICATION_SLOT "a" TEMPORARY PHYSICAL'),
-    (0, 'CREATE_REPLICATION_SLOT "A-1" PHYSICAL'),
-    (0, 'CREATE_REPLICATION_SLOT "../a" PHYSICAL'),
-    (0, 'CREATE_REPLICATION_SLOT "" PHYSICAL'),
-    (0, "CREATE_REPLICATION_SLOT 'a' PHYSICAL"),
-    (0, "CREATE_REPLICATION_SLOT b TEMPORARY PHYSICAL (RESERVE_WAL)"),
-    (1, "START_REPLICATION SLOT b 0/0"),
-    (1, "DROP_REPLICATION_SLOT b"),
-    (1, "CREATE_REPLICATION_SLOT c PHYSICAL RESERVE_WAL"),
-    (1, "CREATE_REPLICATION_SLOT c PHYSICAL (RESERVE_WAL, RESERVE_WAL)"),
-    (1, "CREATE_REPLICATION_SLOT c PHYSICAL (RESERVE_WAL 0)"),
-    (1, "CREATE_REPLICATION_SLOT d PHYSICAL"),
-    (0, "DROP_REPLICATION_SLOT b"),
-    (0, "DROP_REPLICATION_SLOT b"),
-    (0, "DROP_REPLICATION_SLOT b WAIT"),
-    (1, "CREATE_REPLICATION_SLOT b TEMPORARY PHYSICAL"),
-    (1, "mistake"),
-    (1, "READ_REPLICATION_SLOT b"),
-    (0, "START_REPLICATION SLOT nobody 0/0"),
-    (0, 'START_REPLICATION SLOT "" 0/0'),
-    (0, "START_REPLICATION SLOT nobody 0/0 TIMELINE 9"),
-    (0, "START_REPLICATION SLOT a 0/0 TIMELINE 9"),
-    (1, "DROP_REPLICATION_SLOT a WAIT"),
-    (1, "READ_REPLICATION_SLOT a"),
-    (0, "ALTER_REPLICATION_SLOT c (FAILOVER)"),
-    (0, "ALTER_REPLICATION_SLOT nobody (FAILOVER)"),
-    (0, "ALTER_REPLICATION_SLOT c (NONSENSE)"),
-    (0, "DROP_REPLICATION_SLOT c"),
-)
-
-
-def converse(server: Server) -> list[list[tuple[bytes, object]]]:
-    """Return the answers to `CONVERSATION`, without what must differ: places in the source, process ids."""
-    answers = []
-    with connect(server) as first, connect(server) as second:
-        for number, text in CONVERSATION:
-            answer = (first, second)[number].query(text)
-            told: list[tuple[bytes, object]] = []
-            for one in answer:
-                if one.kind == b"E":
-                    fields = {letter: value for letter, value in one.fields().items() if letter in "SVCMDH"}
-                    fields["M"] = re.sub(r"PID \d+", "PID", fields["M"])
-                    told.append((one.kind, fields))
-                else:
-                    told.append(tuple(one))
-            answers.append(told)
-    return answers
-
-
-def test_asPostgresql(archive: Archive, serve: Serve, space: Path) -> None:
-    """To the same bytes the answers are those of a real server of the version, errors and hints too."""
-    ours = serve(archive, "--state-directory", str(space / "state"), "--max-replication-slots", "3")
-    answers = converse(ours)
-    with reference_server(archive, space / "real") as real:
-        real.settings["max_replication_slots"] = "3"
-        real.start()
-        expected = converse(real)
-    for (_, text), answer, wanted in zip(CONVERSATION, answers, expected, strict=True):
-        assert answer == wanted, text
 
 
 def test_oneWriter() -> None:

@@ -57,6 +57,7 @@ class CommandAnswers:
 
     :param source: is *ready*.
     :param entry: the connection's; it is told of a new application name.
+    :param write: takes what the client is sent before a command may still fail.
     """
 
     def __init__(
@@ -66,12 +67,14 @@ class CommandAnswers:
         parameters: SessionParameters,
         slots: ReplicationSlots,
         entry: WalSenderEntry,
+        write: Callable[[bytes], object],
     ) -> None:
         self._source = source
         self._dialect = dialect
         self._parameters = parameters
         self._slots = slots
         self._entry = entry
+        self._write = write
         self._process_id = entry.process_id  # whose slots the session's are
         self._answers: Mapping[type, Callable[..., bytes | Deferred[bytes]]] = {
             IdentifySystem: self._identify_system,
@@ -142,6 +145,8 @@ class CommandAnswers:
         return told + (answer + statuses if self._modern.reports_last else statuses + answer)
 
     def _timeline_history(self, command: TimelineHistory) -> bytes:
+        # PostgreSQL describes the row before it looks for the file.
+        self._write(self._modern.timeline_history_fields())
         content = self._source.history_file(command.timeline)
         return self._modern.timeline_history(f"{command.timeline:08X}.history", content)
 

@@ -120,7 +120,7 @@ def open_session(
         key = secrets.token_bytes(32 if minor >= 2 else 4)
         write(BackendKeyData(entry.process_id, key).encode())
     write(ReadyForQuery().encode())
-    answers = CommandAnswers(source, dialect, parameters, factory.slots, entry)
+    answers = CommandAnswers(source, dialect, parameters, factory.slots, entry, write)
     return Session(entry, parameters, answers, key)
 
 

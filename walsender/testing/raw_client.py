@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Self
 if TYPE_CHECKING:
     from types import TracebackType
 
-_PROTOCOL_3_0: Final = 3 << 16
+PROTOCOL_3_0: Final = 3 << 16
 
 
 class Message(NamedTuple):
@@ -41,35 +41,31 @@ class Message(NamedTuple):
         return values
 
 
-class RawClient:
+def startup_packet(version: int = PROTOCOL_3_0, **parameters: str) -> bytes:
+    """Return a StartupMessage, by default one that asks for physical replication."""
+    pairs = {"user": "postgres", "replication": "true", **parameters}
+    body = b"".join(f"{name}\0{value}\0".encode() for name, value in pairs.items()) + b"\0"
+    return struct.pack("!II", len(body) + 8, version) + body
+
+
+class RawConnection:
     """
-    A connection that has said what it wants and sent no command yet.
+    A connection on which nothing has been said yet.
 
     :ivar socket: the blocking socket, for whoever wants to misbehave.
     """
 
-    def __init__(self, host: str, port: int, *, timeout_s: float = 30, **parameters: str) -> None:
+    def __init__(self, host: str, port: int, *, timeout_s: float = 30) -> None:
         self.socket = socket.create_connection((host, port), timeout=timeout_s)
         self._file = self.socket.makefile("rb")
-        pairs = {"user": "postgres", "replication": "true", **parameters}
-        body = b"".join(f"{name}\0{value}\0".encode() for name, value in pairs.items()) + b"\0"
-        self.socket.sendall(struct.pack("!II", len(body) + 8, _PROTOCOL_3_0) + body)
-
-    def ready(self) -> Self:
-        """
-        Read up to the first ReadyForQuery.
-
-        :raises ConnectionError: the server sends an error or ends the connection.
-        """
-        answer = self.until(b"Z", b"E")
-        if not answer or answer[-1].kind != b"Z":
-            reason = answer[-1].fields().get("M") if answer else "no answer"
-            raise ConnectionError(f"could not start replication connection: {reason}")
-        return self
 
     def send(self, kind: bytes, body: bytes = b"") -> None:
         """Send one message."""
         self.socket.sendall(kind + struct.pack("!I", len(body) + 4) + body)
+
+    def read_bytes(self, count: int) -> bytes:
+        """Return so many bytes that are no message, or fewer at the end of the stream."""
+        return self._file.read(count)
 
     def query(self, text: str) -> list[Message]:
         """Send a command and return its whole answer, ReadyForQuery included."""
@@ -101,3 +97,23 @@ class RawClient:
     ) -> None:
         self._file.close()
         self.socket.close()
+
+
+class RawClient(RawConnection):
+    """A connection that has said what it wants and sent no command yet."""
+
+    def __init__(self, host: str, port: int, *, timeout_s: float = 30, **parameters: str) -> None:
+        super().__init__(host, port, timeout_s=timeout_s)
+        self.socket.sendall(startup_packet(PROTOCOL_3_0, **parameters))
+
+    def ready(self) -> Self:
+        """
+        Read up to the first ReadyForQuery.
+
+        :raises ConnectionError: the server sends an error or ends the connection.
+        """
+        answer = self.until(b"Z", b"E")
+        if not answer or answer[-1].kind != b"Z":
+            reason = answer[-1].fields().get("M") if answer else "no answer"
+            raise ConnectionError(f"could not start replication connection: {reason}")
+        return self

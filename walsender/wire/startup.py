@@ -306,7 +306,10 @@ def _setting(flag: str, text: str) -> tuple[str, str]:
 
 
 def _no_argument(word: str) -> InvalidStartupOptions:
-    return InvalidStartupOptions(f"invalid command-line argument for server process: {word}")
+    return InvalidStartupOptions(
+        f"invalid command-line argument for server process: {word}",
+        hint='Try "postgres --help" for more information.',
+    )
 
 
 def parse_options(text: str) -> list[tuple[str, str]]:

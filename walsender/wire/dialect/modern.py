@@ -135,11 +135,15 @@ class ModernDialect(Dialect):
         field = Field("pg_is_in_recovery", BOOL_OID, 1, self._typmod)
         return result_set([field], [b"t"]) + CommandComplete("SELECT 1").encode()
 
-    def timeline_history(self, filename: str, content: bytes) -> bytes:
-        """Return the answer to TIMELINE_HISTORY; the content goes out byte for byte."""
+    def timeline_history_fields(self) -> bytes:
+        """Return how the answer to TIMELINE_HISTORY begins; it is sent even if no file is found then."""
         content_type = TEXT_OID if self.version >= 140000 else BYTEA_OID
         fields = (self._text("filename"), Field("content", content_type, -1, self._typmod))
-        return result_set(fields, (filename.encode(), content)) + self.complete("TIMELINE_HISTORY")
+        return RowDescription(fields).encode()
+
+    def timeline_history(self, filename: str, content: bytes) -> bytes:
+        """Return the rest of the answer to TIMELINE_HISTORY; the content goes out byte for byte."""
+        return DataRow((filename.encode(), content)).encode() + self.complete("TIMELINE_HISTORY")
 
     def create_replication_slot(self, name: str) -> bytes:
         """

@@ -1,0 +1,203 @@
+"""Every mistake that a client can make is answered as a real PostgreSQL of the WAL's version answers it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import struct
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+from comparison_helpers import Case, Say, brief, converse, normalised, places
+from error_cases import MESSAGES, SLOTS, STARTS, STARTUP, STREAMS
+
+from walsender.lsn import LSN
+from walsender.testing.archives import SEGMENT_SIZE, reference_server
+from walsender.testing.processes import WalsenderProcess, workspace
+from walsender.testing.raw_client import RawClient
+from walsender.wire.dialect import ModernDialect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from conftest import Server
+
+    from walsender.testing.archives import Archive
+    from walsender.testing.postgres import Cluster
+
+
+class Pair(NamedTuple):
+    """Two servers over the same WAL, which is the archive's."""
+
+    archive: Archive
+    ours: WalsenderProcess
+    real: Cluster
+    where: Mapping[str, LSN]
+
+
+@pytest.fixture(scope="module")
+def pair(fork: Archive) -> Iterator[Pair]:
+    """Both servers over an archive of two timelines, which both may spoil."""
+    with workspace() as space:
+        shutil.copytree(fork.directory, space / "wal")
+        archive = replace(fork, directory=space / "wal")
+        options = ("--max-replication-slots", "3", "--state-directory", str(space / "state"))
+        with (
+            WalsenderProcess(archive.directory, *options, log_file=space / "walsender.log") as ours,
+            reference_server(archive, space / "real") as real,
+        ):
+            real.settings["max_replication_slots"] = "3"
+            real.start()
+            yield Pair(archive, ours, real, places(archive))
+            assert "Traceback" not in ours.log_text(), ours.log_text()
+
+
+def check(pair: Pair, case: Case) -> None:
+    """Compare the answers of both servers; a deliberate difference must be one, and be what it says."""
+    ours = converse(pair.ours, case, pair.where)
+    real = converse(pair.real, case, pair.where)
+    if case.differs and pair.archive.installation.major in case.differs_over:
+        assert ours != real, f"no longer different: {case.differs}"
+        assert brief(ours) == case.ours
+    else:
+        assert ours == real, f"\n ours: {brief(ours)}\n real: {brief(real)}"
+
+
+def named(case: Case) -> str:
+    """Return a case's name for pytest."""
+    return case.name
+
+
+@pytest.mark.parametrize("case", STARTUP, ids=named)
+def test_startup(pair: Pair, case: Case) -> None:
+    """From the first byte to the first ReadyForQuery."""
+    check(pair, case)
+
+
+@pytest.mark.parametrize("case", MESSAGES, ids=named)
+def test_messages(pair: Pair, case: Case) -> None:
+    """Messages between commands, and the grammar of commands."""
+    check(pair, case)
+
+
+@pytest.mark.parametrize("case", STARTS, ids=named)
+def test_starts(pair: Pair, case: Case) -> None:
+    """Where a stream may begin, and how it ends."""
+    check(pair, case)
+
+
+@pytest.mark.parametrize("case", STREAMS, ids=named)
+def test_streams(pair: Pair, case: Case) -> None:
+    """What is said while WAL streams."""
+    check(pair, case)
+
+
+@pytest.mark.parametrize("case", SLOTS, ids=named)
+def test_slots(pair: Pair, case: Case) -> None:
+    """What is done with replication slots, in order."""
+    check(pair, case)
+
+
+def spoil(pair: Pair, number: int, change: Callable[[Path], None]) -> Case:
+    """Change a segment of the first timeline in both directories; return the conversation that meets it."""
+    name = pair.archive.segments()[number]
+    for directory in (pair.archive.directory, pair.real.data_directory / "pg_wal"):
+        change(directory / name)
+    start = LSN(int(name[8:16], 16) << 32 | int(name[16:], 16) * SEGMENT_SIZE)
+    return Case(name, (Say(f"START_REPLICATION {start} TIMELINE 1"),))
+
+
+def test_removedSegment(pair: Pair) -> None:
+    """The same error inside COPY; ours says besides where WAL begins."""
+    case = spoil(pair, 0, Path.unlink)
+    ours, real = (converse(server, case, pair.where) for server in (pair.ours, pair.real))
+    assert brief(ours) == brief(real)
+    assert ours[0] == real[0] == ("W", bytes(3))
+    detail = dict(ours[1][1])["D"]
+    assert detail.startswith("The earliest WAL position that is held here is ")
+    assert "has already been removed) Z still there? T" in brief(ours)
+
+
+def check_unusable(pair: Pair, case: Case, expected: str) -> None:
+    """
+    Check what is said of a file that is no whole segment.
+
+    On purpose: it counts as not there and the log says why, where PostgreSQL opens it and fails to read.
+    """
+    ours, real = (converse(server, case, pair.where) for server in (pair.ours, pair.real))
+    assert expected in brief(real)
+    assert f"58P01 requested WAL segment {case.name} has already been removed" in brief(ours)
+    assert case.name in pair.ours.log_text()
+
+
+def test_shortSegment(pair: Pair) -> None:
+    """A file that ends early."""
+    check_unusable(pair, spoil(pair, 2, lambda path: os.truncate(path, 0)), "XX001 could not read from WAL")
+
+
+def test_directoryInPlaceOfASegment(pair: Pair) -> None:
+    """A file that is none."""
+
+    def change(path: Path) -> None:
+        path.unlink()
+        path.mkdir()
+
+    check_unusable(pair, spoil(pair, 3, change), "42809 could not read from WAL")
+
+
+def last_words(client: RawClient) -> list[tuple[object, ...]]:
+    """Confirm whatever the server asks about, and return what it says at its end but WAL and keepalives."""
+    said = []
+    while (one := client.read()) is not None:
+        if one.kind != b"d":
+            said.append(one)
+        elif one.body[:1] == b"k":
+            (sent,) = struct.unpack_from("!Q", one.body, 1)
+            client.send(b"d", b"r" + struct.pack("!QQQqB", sent, sent, sent, 0, 0))
+    return normalised(said)
+
+
+def test_placesAndStop(fork: Archive, space: Path) -> None:
+    """Who finds no place is told so; so are, when the server stops, an idle client and one that streams."""
+    heard = []
+
+    def talk(server: Server, stop: Callable[[], object]) -> None:
+        def connect() -> RawClient:
+            return RawClient("127.0.0.1", server.port)
+
+        with connect().ready() as idle, connect().ready() as streaming:
+            with connect() as third:
+                refused = normalised(third.until())
+            streaming.send(b"Q", f"START_REPLICATION {fork.end}\0".encode())
+            streaming.until(b"W")
+            stop()
+            heard.append((refused, last_words(streaming), normalised(idle.until())))
+
+    options = ("--max-wal-senders", "2")
+    with WalsenderProcess(fork.directory, *options, log_file=space / "walsender.log") as ours:
+        talk(ours, lambda: ours.signal(signal.SIGINT))
+    with reference_server(fork, space / "real") as real:
+        real.settings["max_wal_senders"] = "2"
+        real.start()
+        talk(real, lambda: real.server.signal(signal.SIGINT))
+    assert heard[0] == heard[1]
+    refused, streamed, idled = heard[0]
+    assert brief(refused).startswith("E(FATAL 53300 number of requested standby connections exceeds")
+    assert streamed == [("C", b"COPY 0\0")]
+    assert brief(idled) == "E(FATAL 57P01 terminating connection due to administrator command)"
+
+
+def test_noPrivilege(pair: Pair) -> None:
+    """PostgreSQL's refusal of a role that may not replicate is the one that ours is worded as."""
+    version = pair.archive.installation.major
+    pair.real.sql("CREATE ROLE plain LOGIN")
+    with RawClient("127.0.0.1", pair.real.port, user="plain") as client:
+        first, told = normalised(client.until())
+    assert first[0] == "R"
+    error = ModernDialect(version * 10000).may_not_replicate()
+    assert dict(told[1]) == {
+        "S": "FATAL", "V": "FATAL", "C": error.sqlstate, "M": error.message, "D": error.detail
+    }  # fmt: skip
