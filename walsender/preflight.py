@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 _PROBED: Final = frozenset({"tcp", "tcp6", "unix"})
 
 
-def check_directory(settings: Settings, files: FileOperations) -> WalIdentity:
+def check_directory(settings: Settings, files: FileOperations) -> WalIdentity | None:
     """
-    Return whose WAL is in ``wal_directory``.
+    Return whose WAL is in ``wal_directory``; ``None`` for a relay that has none yet.
 
     :raises walsender.errors.ConfigurationError: it cannot be served.
     """
@@ -62,6 +62,8 @@ def check_directory(settings: Settings, files: FileOperations) -> WalIdentity:
     except WalFileError as error:
         raise ConfigurationError(f"{error.message} {where}") from error
     identity = directory.identity
+    if identity is None and settings.primary_conninfo:
+        return None
     if identity is None:
         reason = next((f": {error.message}" for error in directory.unusable.values()), "")
         raise ConfigurationError(f'WAL directory "{path}" contains no WAL segment{reason} {where}')
@@ -201,9 +203,9 @@ def listen_error(settings: Settings, description: str, failure: Failure) -> Conf
     )
 
 
-def check_state_directory(settings: Settings) -> None:
+def check_locks(settings: Settings) -> None:
     """
-    Check that a ``state_directory`` that is needed can be used, and nobody else uses it.
+    Check that the directories that are written to from the start can be, and nobody else does.
 
     :raises walsender.errors.ConfigurationError: it cannot.
     """
@@ -212,6 +214,11 @@ def check_state_directory(settings: Settings) -> None:
             StateLock.check(settings.state_directory)
         except ConfigurationError as error:
             raise state_directory_error(settings, error) from error
+    if settings.primary_conninfo:
+        try:
+            StateLock.check(settings.wal_directory, "WAL")
+        except ConfigurationError as error:
+            raise wal_directory_error(settings, error) from error
 
 
 def state_directory_needed(settings: Settings) -> bool:
@@ -242,6 +249,13 @@ def state_directory_error(settings: Settings, error: ConfigurationError) -> Conf
     """Return *error* with the place where ``state_directory`` was set."""
     source = settings.sources["state_directory"]
     return ConfigurationError(f'{error.message} (parameter "state_directory" from {source})')
+
+
+def wal_directory_error(settings: Settings, error: ConfigurationError) -> ConfigurationError:
+    """Return *error* with the place where ``wal_directory`` was set."""
+    return ConfigurationError(
+        f'{error.message} (parameter "wal_directory" from {settings.sources["wal_directory"]})'
+    )
 
 
 def check_endpoints(settings: Settings) -> None:

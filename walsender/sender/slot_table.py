@@ -129,6 +129,17 @@ class SlotTable:
         """
         return min((entry.sent_lsn for entry in self if entry.sent_lsn), default=INVALID_LSN)
 
+    def oldest_transactions(self) -> tuple[int, int]:
+        """
+        Return the oldest transaction that any standby needs, and the oldest for catalogs; 0 for none.
+
+        As 64-bit ids, so that those of two epochs compare.
+        """
+        return (
+            min((entry.xmin for entry in self if entry.xmin), default=0),
+            min((entry.catalog_xmin for entry in self if entry.catalog_xmin), default=0),
+        )
+
     def activity(self) -> str:
         """Return one line on what all walsenders do, for the process title."""
         if len(self._entries) == 1:

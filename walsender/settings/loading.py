@@ -69,6 +69,13 @@ class Settings:
 
     :ivar wal_directory: where the WAL segments are.
     :ivar listen: endpoint strings, at least one.
+    :ivar primary_conninfo: of the upstream; empty: there is none, and others fill the directory.
+    :ivar primary_slot_name: on the upstream; empty: none.
+    :ivar create_primary_slot: make that slot if it is missing.
+    :ivar wal_receiver_timeout: seconds; 0 is none.
+    :ivar wal_receiver_status_interval: seconds; 0: tell of progress only.
+    :ivar wal_retrieve_retry_interval: seconds.
+    :ivar hot_standby_feedback: tell the upstream what the standbys need.
     :ivar max_wal_senders: size of the slot table.
     :ivar max_replication_slots: of both kinds together.
     :ivar wal_sender_timeout: seconds; 0 is none.
@@ -87,6 +94,13 @@ class Settings:
 
     wal_directory: str
     listen: tuple[str, ...]
+    primary_conninfo: str
+    primary_slot_name: str
+    create_primary_slot: bool
+    wal_receiver_timeout: float
+    wal_receiver_status_interval: float
+    wal_retrieve_retry_interval: float
+    hot_standby_feedback: bool
     max_wal_senders: int
     max_replication_slots: int
     wal_sender_timeout: float

@@ -20,6 +20,7 @@ from .values import (
     Integer,
     Kind,
     Start,
+    String,
     StringList,
 )
 
@@ -56,6 +57,10 @@ class Setting:
     restart_required: bool = False
 
 
+def _none(_: Mapping[str, Any]) -> object:
+    return ""
+
+
 def _shutdown_timeout(values: Mapping[str, Any]) -> object:
     return values["wal_sender_timeout"] or 60.0
 
@@ -81,6 +86,57 @@ SETTINGS: Final = (
         "tcp:5433:interface=127.0.0.1",
         short="l",
         restart_required=True,
+    ),
+    Setting(
+        "primary_conninfo",
+        String(),
+        "CONNINFO",
+        "libpq connection string of the server to receive WAL from; makes this a relay",
+        derive=_none,
+        derived_default="none",
+    ),
+    Setting(
+        "primary_slot_name",
+        String(),
+        "NAME",
+        "replication slot to use there",
+        derive=_none,
+        derived_default="none",
+    ),
+    Setting(
+        "create_primary_slot",
+        Boolean(),
+        "on|off",
+        "make that slot if it is missing",
+        "off",
+    ),
+    Setting(
+        "wal_receiver_timeout",
+        Duration(0, MAX_INTEGER),
+        "TIME",
+        "connect again if the upstream has been silent for this long; 0 disables",
+        "60s",
+    ),
+    Setting(
+        "wal_receiver_status_interval",
+        Duration(0, MAX_INTEGER // 1000, "s"),
+        "TIME",
+        "tell the upstream at least this often how far WAL is here; 0: of progress only",
+        "10s",
+    ),
+    Setting(
+        "wal_retrieve_retry_interval",
+        Duration(1, MAX_INTEGER),
+        "TIME",
+        "the longest rest between two tries to reach the upstream",
+        "5s",
+    ),
+    Setting(
+        "hot_standby_feedback",
+        Boolean(),
+        "on|off",
+        "tell the upstream which transactions the standbys still need",
+        "off",
     ),
     Setting(
         "max_wal_senders",

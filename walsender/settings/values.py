@@ -240,6 +240,22 @@ class AbsolutePath:
 
 
 @dataclass(frozen=True, slots=True)
+class String:
+    """Any text; a ``str``."""
+
+    @property
+    def values(self) -> str:
+        """The possible values, for the reference."""
+        return "text"
+
+    def parse(self, given: Assignment) -> str:
+        """Return the text as it is."""
+        if "\0" in given.text:
+            raise given.invalid()
+        return given.text
+
+
+@dataclass(frozen=True, slots=True)
 class StringList:
     """Strings with commas between them, at least one; a ``tuple`` of ``str``."""
 

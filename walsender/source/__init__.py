@@ -2,6 +2,7 @@
 
 from walsender.source.directory import DirectorySource
 from walsender.source.interfaces import IWalSource, IWalSubscriber, SegmentUnavailable, TimelineEnd
+from walsender.source.relay import RelaySource
 from walsender.source.segment_file import Cursor, OpenSegment, WalSlice
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "IWalSource",
     "IWalSubscriber",
     "OpenSegment",
+    "RelaySource",
     "SegmentUnavailable",
     "TimelineEnd",
     "WalSlice",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -74,7 +74,7 @@ class HeldWal:
         return self._identity.format.version
 
     @property
-    def byte_order(self) -> str:
+    def byte_order(self) -> Literal["little", "big"]:
         """See `IWalSource`."""
         return self._identity.format.byte_order
 

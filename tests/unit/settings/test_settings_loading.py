@@ -47,6 +47,13 @@ class DefaultsTests(LoadingTestCase):
             Settings(
                 wal_directory="/wal",
                 listen=("tcp:5433:interface=127.0.0.1",),
+                primary_conninfo="",
+                primary_slot_name="",
+                create_primary_slot=False,
+                wal_receiver_timeout=60.0,
+                wal_receiver_status_interval=10.0,
+                wal_retrieve_retry_interval=5.0,
+                hot_standby_feedback=False,
                 max_wal_senders=100,
                 max_replication_slots=100,
                 wal_sender_timeout=60.0,

@@ -1,0 +1,259 @@
+"""
+Where the service gets its WAL from: a directory that others fill, or an upstream.
+
+Each form brings a source and the threads that it needs, and is started, stopped and
+given new settings in the same way.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+
+from walsender.errors import ConfigurationError, WalFileError, WalsenderError
+from walsender.preflight import wal_directory_error
+from walsender.replication_slots import check_name
+from walsender.source import DirectorySource, RelaySource
+from walsender.source.notifier import DirectoryNotifier
+from walsender.state_lock import StateLock
+from walsender.upstream import ReceiverSettings, WalReceiver
+from walsender.upstream.libpq import LibpqConnector
+from walsender.wal import REAL_FILES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.python.failure import Failure
+
+    from walsender.sender import IServerReactor
+    from walsender.settings import Settings
+    from walsender.source.held import HeldWal
+    from walsender.upstream.socket_watch import IUpstreamReactor
+
+_GROUP_MAY_READ: Final = 0o050
+
+
+class ISupply(Protocol):
+    """A source and what fills it."""
+
+    @property
+    def source(self) -> HeldWal:
+        """What the senders read from."""
+
+    def start(self) -> Deferred[None]:
+        """
+        Begin; fires when WAL can be served, or when it is known that there is none yet.
+
+        :raises walsender.errors.ConfigurationError: it cannot begin.
+        """
+
+    def stop(self) -> Deferred[None]:
+        """End; fires when nothing runs any more."""
+
+    def reconfigure(self, settings: Settings) -> None:
+        """
+        Take over what can be changed while running.
+
+        :raises walsender.errors.ConfigurationError: that makes no sense; nothing has changed.
+        """
+
+
+def _directory_mode(path: str) -> int:
+    return 0o750 if Path(path).stat().st_mode & _GROUP_MAY_READ == _GROUP_MAY_READ else 0o700
+
+
+class _OwnThread:
+    """One thread for work that is done piece by piece, whatever the readers of a slow disk do meanwhile."""
+
+    def __init__(self, reactor: IServerReactor, name: str) -> None:
+        self._reactor = reactor
+        self._name = name
+        self._pool = ThreadPool(0, 1)
+
+    def start(self) -> None:
+        self._pool = ThreadPool(0, 1, self._name)  # one that was stopped cannot be started
+        self._pool.start()
+
+    def stop(self) -> None:
+        self._pool.stop()
+
+    def run(self, function: Callable[..., object], *args: object, **kwargs: object) -> Deferred[Any]:
+        return deferToThreadPool(self._reactor, self._pool, function, *args, **kwargs)
+
+
+class DirectorySupply:
+    """WAL from a directory that others fill."""
+
+    def __init__(
+        self, reactor: IServerReactor, settings: Settings, run_in_thread: Callable[..., Deferred[Any]]
+    ) -> None:
+        path = settings.wal_directory
+        self._thread = _OwnThread(reactor, "walsender-look")
+        self.source = DirectorySource(
+            reactor,
+            run_in_thread,
+            REAL_FILES,
+            path,
+            run_look=self._thread.run,
+            delay=settings.wal_sender_delay,
+            sync=settings.fsync,
+            directory_mode=_directory_mode(path),
+            notifier=DirectoryNotifier(reactor, path) if settings.inotify else None,
+        )
+
+    def start(self) -> Deferred[None]:
+        """See `ISupply`."""
+        self._thread.start()
+        return self.source.start()
+
+    def stop(self) -> Deferred[None]:
+        """See `ISupply`."""
+        return self.source.stop().addCallback(lambda _: self._thread.stop())
+
+    def reconfigure(self, settings: Settings) -> None:
+        """See `ISupply`."""
+        self.source.delay = settings.wal_sender_delay
+
+
+class RelaySupply:
+    """
+    WAL from an upstream.
+
+    :param feedback: returns what the standbys need, as 64-bit transaction ids.
+    :raises walsender.errors.ConfigurationError: the settings of the upstream make no sense.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IServerReactor,
+        settings: Settings,
+        run_in_thread: Callable[..., Deferred[Any]],
+        feedback: Callable[[], tuple[int, int]],
+    ) -> None:
+        self._reactor = reactor
+        self._settings = settings
+        self._standbys_need = feedback
+        self._thread = _OwnThread(reactor, "walsender-commit")
+        self._lock: StateLock | None = None
+        self._stopping = False
+        path = settings.wal_directory
+        self.source = RelaySource(
+            run_in_thread, self._thread.run, REAL_FILES, path, directory_mode=_directory_mode(path)
+        )
+        self._receiver = WalReceiver(
+            reactor,
+            self._connector(settings),
+            self.source,
+            _receiver_settings(settings),
+            feedback=self._feedback(settings),
+        )
+
+    def _connector(self, settings: Settings) -> LibpqConnector:
+        try:
+            return LibpqConnector(
+                cast("IUpstreamReactor", self._reactor),  # which has less
+                settings.primary_conninfo,
+                connect_timeout_s=settings.wal_receiver_timeout,
+            )
+        except ConfigurationError as error:
+            raise _complaint(settings, "primary_conninfo", error) from error
+
+    def _feedback(self, settings: Settings) -> Callable[[], tuple[int, int]] | None:
+        return self._standbys_need if settings.hot_standby_feedback else None
+
+    def start(self) -> Deferred[None]:
+        """See `ISupply`."""
+        try:
+            self._lock = StateLock.acquire(self._settings.wal_directory, "WAL")
+        except ConfigurationError as error:
+            raise wal_directory_error(self._settings, error) from error
+        self._stopping = False
+        self._thread.start()
+        started: Deferred[None] = Deferred()
+        self._look(started)
+        return started
+
+    def _look(self, started: Deferred[None]) -> None:
+        self.source.start().addCallbacks(
+            self._begin, self._cannot_look, callbackArgs=(started,), errbackArgs=(started,)
+        )
+
+    def _begin(self, _: None, started: Deferred[None]) -> None:
+        if not self._stopping:
+            self._receiver.start()
+        started.callback(None)
+
+    def _cannot_look(self, failure: Failure, started: Deferred[None]) -> None:
+        """Nothing is received before it is known what is held."""
+        failure.trap(WalFileError)
+        self._log.error("cannot use the WAL directory: {error}", error=failure.getErrorMessage())
+        if self._stopping:
+            started.callback(None)
+        else:
+            self._reactor.callLater(self._settings.wal_retrieve_retry_interval, self._look, started)
+
+    def stop(self) -> Deferred[None]:
+        """See `ISupply`."""
+        self._stopping = True
+        return self._receiver.stop().addCallback(self._stopped)
+
+    def _stopped(self, _: None) -> None:
+        self._thread.stop()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def reconfigure(self, settings: Settings) -> None:
+        """See `ISupply`.  Only a change of what concerns the upstream disturbs the connection to it."""
+        before, now = _receiver_settings(self._settings), _receiver_settings(settings)
+        if (
+            before != now
+            or self._settings.primary_conninfo != settings.primary_conninfo
+            or self._settings.hot_standby_feedback != settings.hot_standby_feedback
+        ):
+            self._receiver.reconfigure(self._connector(settings), now, self._feedback(settings))
+        self._settings = settings
+
+
+def _receiver_settings(settings: Settings) -> ReceiverSettings:
+    if settings.primary_slot_name:
+        try:
+            check_name(settings.primary_slot_name)
+        except WalsenderError as error:
+            raise _complaint(settings, "primary_slot_name", error) from error
+    return ReceiverSettings(
+        slot_name=settings.primary_slot_name,
+        create_slot=settings.create_primary_slot,
+        timeout=settings.wal_receiver_timeout,
+        status_interval=settings.wal_receiver_status_interval,
+        retry_interval=settings.wal_retrieve_retry_interval,
+    )
+
+
+def _complaint(settings: Settings, name: str, error: WalsenderError) -> ConfigurationError:
+    return ConfigurationError(
+        f'{error.message} (parameter "{name}" from {settings.sources[name]})', hint=error.hint
+    )
+
+
+def make_supply(
+    reactor: IServerReactor, settings: Settings, feedback: Callable[[], tuple[int, int]]
+) -> ISupply:
+    """
+    Return where these settings say that WAL comes from.
+
+    :param feedback: returns what the standbys need, as 64-bit transaction ids.
+    :raises walsender.errors.ConfigurationError: they make no sense.
+    """
+    run_in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
+    if settings.primary_conninfo:
+        return RelaySupply(reactor, settings, run_in_thread, feedback)
+    return DirectorySupply(reactor, settings, run_in_thread)
