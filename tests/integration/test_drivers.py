@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from psycopg2.extras import ReplicationMessage
 
+    from walsender.testing.archives import Archive
+
 # What PostgreSQL makes of each is known from a session with replication=database, which may say SQL.
 STATEMENTS = (
     "SET datestyle TO 'ISO'",
@@ -180,6 +182,35 @@ def test_psycopg2SetsItsSession(server: WalsenderProcess) -> None:
         assert cursor.fetchone() == ("two",)
     finally:
         connection.close()
+
+
+def test_patroniAndBarman(fork: Archive, space: Path) -> None:
+    """What Patroni asks a leader before pg_rewind and Barman asks a streaming server, as they connect."""
+    state = ("--state-directory", str(space / "state"))
+    with WalsenderProcess(fork.directory, *state, log_file=space / "walsender.log") as server:
+        for parameters in (
+            {"replication": "1", "options": "-c statement_timeout=2000", "connect_timeout": "3"},
+            {"replication": "true", "options": "-cdatestyle=iso", "dbname": "replication"},
+        ):
+            connection = psycopg2.connect(server.conninfo(**parameters))
+            connection.autocommit = True
+            try:
+                assert connection.server_version == fork.installation.major * 10000
+                cursor = connection.cursor()
+                cursor.execute("IDENTIFY_SYSTEM")
+                row = cursor.fetchone()
+                assert row is not None
+                assert row[1:] == (2, str(LSN(fork.end)), None)
+                cursor.execute(b"TIMELINE_HISTORY 2")
+                row = cursor.fetchone()
+                assert row is not None
+                assert row[1].encode() == (fork.directory / "00000002.history").read_bytes()
+                cursor.execute("CREATE_REPLICATION_SLOT barman PHYSICAL")
+                with pytest.raises(psycopg2.errors.DuplicateObject):
+                    cursor.execute("CREATE_REPLICATION_SLOT barman PHYSICAL")
+                cursor.execute("DROP_REPLICATION_SLOT barman")
+            finally:
+                connection.close()
 
 
 def test_psycopg(server: WalsenderProcess) -> None:
