@@ -130,6 +130,7 @@ class HandshakeTests(RawDialectTestCase):
                 "TIMELINE_HISTORY 1",
                 "SHOW wal_segment_size",
                 "SELECT 1",
+                "SET datestyle TO 'ISO'",
             ):
                 self.assertFatal(version, query(text), "42601", "syntax error")
 

@@ -17,7 +17,6 @@ from walsender.lsn import LSN
 from walsender.wire.errors import NotACommand, NotACommandBefore14
 from walsender.wire.options import Option, backup_options, slot_alterations, slot_options
 from walsender.wire.scanner import Kind, Scanner, Token
-from walsender.wire.session_sql import parse_session_statement
 from walsender.wire.statements import (
     AlterReplicationSlot,
     BaseBackup,
@@ -116,7 +115,6 @@ class _Parser:
 
     def __init__(self, text: bytes, version: int) -> None:
         self._version = version
-        self._text = text
         self._scanner = Scanner(text, version, _keywords(version))
         self._ahead: Token | None = None
 
@@ -124,10 +122,7 @@ class _Parser:
         """Read all of it."""
         first = self._take()
         if first.kind is not Kind.KEYWORD or first.text not in self.statements:
-            statement = parse_session_statement(self._text)
-            if statement is None:
-                raise _not_a_command(self._version)
-            return statement
+            raise _not_a_command(self._version)
         finish = self.statements[first.text](self)
         self._take_if(Kind.OTHER, ";")
         if self._peek().kind is not Kind.END:
@@ -318,7 +313,7 @@ class _Parser:
 
 def parse_command(text: bytes, version: int) -> Command:
     """
-    Return the replication command, or the statement of `walsender.wire.session_sql`, that *text* is.
+    Return the replication command that *text* is.
 
     :param text: of a `Query`, without its NUL.
     :param version: of the server that we are, as 90300 or 180000.

@@ -28,7 +28,7 @@ _VALUE: Final = rb"(?:%b|\"[^\"]++\"|%b|[+-]?[0-9.]++)" % (_STRING, _WORD)
 _END: Final = rb"\s*+;?\s*+\Z"
 
 _SET: Final = re.compile(
-    rb"\s*+SET\s++(?:SESSION\s++)?(?P<name>%b)\s*+(?:=|(?<=\s)TO(?=[\s'\"]))\s*+(?P<values>%b(?:\s*+,\s*+%b)*+)%b"
+    rb"\s*+SET\s++(?:SESSION\s++)?(?P<name>%b)\s*+(?:=|TO(?=[\s'\"]))\s*+(?P<values>%b(?:\s*+,\s*+%b)*+)%b"
     % (_WORD, _VALUE, _VALUE, _END),
     re.IGNORECASE,
 )

@@ -28,6 +28,7 @@ from walsender.wire.dialect.base import INT4_OID, MAX_SEND_SIZE, TEXT_OID, Diale
 from walsender.wire.framing import COMMAND_MESSAGES, COPY_MESSAGES, MessageRules
 from walsender.wire.frontend import CopyDone
 from walsender.wire.replication import NetworkLayout, StandbyMessage, to_pg_timestamp
+from walsender.wire.session_sql import parse_session_statement
 from walsender.wire.startup import ReplicationMode, parse_replication_mode
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class ModernDialect(Dialect):
 
     def parse_command(self, query: bytes) -> Command:
         """See `Dialect`."""
-        return parse_command(query, self.version)
+        return parse_session_statement(query) or parse_command(query, self.version)
 
     def identify_system(self, system_identifier: int, timeline: int, flush_lsn: LSN) -> bytes:
         """See `Dialect`.  9.3 has three columns, later servers four; ``dbname`` is NULL, never empty."""
