@@ -20,6 +20,7 @@ from walsender.sender import WalSender, WalSenderFactory
 from walsender.sender.page_cache import PageCache
 from walsender.sender.transport_consumer import TransportConsumer
 from walsender.source import DirectorySource
+from walsender.testing.raw_client import startup_packet
 from walsender.testing.source import ScriptedSource
 from walsender.testing.transport import ThrottledTransport
 from walsender.wal import REAL_FILES
@@ -45,13 +46,6 @@ def message(kind: bytes, body: bytes = b"") -> bytes:
 def copy_data(body: bytes) -> bytes:
     """Return a CopyData."""
     return message(b"d", body)
-
-
-def startup_packet(version: int = 0x00030000, **parameters: str) -> bytes:
-    """Return a StartupMessage of a replication connection."""
-    pairs = {"user": "postgres", "replication": "true", **parameters}
-    body = b"".join(f"{name}\0{value}\0".encode() for name, value in pairs.items()) + b"\0"
-    return struct.pack(">II", len(body) + 8, version) + body
 
 
 def query(text: str) -> bytes:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
+from unittest import mock
 
 from flow_helpers import END, READ, FlowTestCase
 from protocol_helpers import (
@@ -136,6 +139,19 @@ class SpoiltFileTests(FlowTestCase):
         received = client.receive()
         text = "could not read from WAL segment 000000010000000000000003, offset 96: read 0 of 8"
         self.assertEqual(text, error_fields(received)["M"])
+        self.assertIs(State.COMMAND, client.states[-1])
+
+    def test_diskErrorBeforeAMessage(self) -> None:
+        """Likewise, in the words of the system and with its code, when the disk fails."""
+        server = self.server()
+        client = server.streaming(0x300000)
+        client.receive()
+        with mock.patch("os.pread", side_effect=OSError(errno.EIO, os.strerror(errno.EIO))):
+            server.source.grow(END + 8)
+            received = client.receive()
+        text = "could not read from WAL segment 000000010000000000000003, offset 96: Input/output error"
+        fields = error_fields(received)
+        self.assertEqual(("ERROR", "58030", text), (fields["S"], fields["C"], fields["M"]))
         self.assertIs(State.COMMAND, client.states[-1])
 
     def test_refusalInsideAMessage(self) -> None:
