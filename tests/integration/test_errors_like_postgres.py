@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import struct
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,10 +16,12 @@ import pytest
 from comparison_helpers import Case, Say, brief, converse, normalised, places
 from error_cases import MESSAGES, SLOTS, STARTS, STARTUP, STREAMS
 
+from walsender.auth import ConnectionRequest, LocalAuthorizer
+from walsender.errors import InvalidAuthorization
 from walsender.lsn import LSN
 from walsender.testing.archives import SEGMENT_SIZE, reference_server
-from walsender.testing.processes import WalsenderProcess, workspace
-from walsender.testing.raw_client import RawClient
+from walsender.testing.processes import TimedOutError, WalsenderProcess, wait_until, workspace
+from walsender.testing.raw_client import RawClient, RawConnection
 from walsender.wire.dialect import ModernDialect
 
 if TYPE_CHECKING:
@@ -201,3 +205,64 @@ def test_noPrivilege(pair: Pair) -> None:
     assert dict(told[1]) == {
         "S": "FATAL", "V": "FATAL", "C": error.sqlstate, "M": error.message, "D": error.detail
     }  # fmt: skip
+
+
+def test_cancelled(pair: Pair) -> None:
+    """A CancelRequest with the right key ends COPY, not the session."""
+    heard = []
+    for server in (pair.ours, pair.real):
+        with RawClient("127.0.0.1", server.port) as client:
+            key = next(one.body for one in client.until(b"Z") if one.kind == b"K")
+            client.send(b"Q", f"START_REPLICATION {pair.where['late']}\0".encode())
+            client.until(b"W")
+            with RawConnection("127.0.0.1", server.port) as other:
+                other.socket.sendall(struct.pack("!II", 8 + len(key), 80877102) + key)
+                assert other.until() == []
+            told = [one for one in normalised(client.until(b"Z")) if one[0] != "WAL"]
+            heard.append([*told, *normalised(client.query("SHOW wal_segment_size"))])
+    assert heard[0] == heard[1]
+    assert brief(heard[0]).startswith("E(ERROR 57014 canceling statement due to user request) Z T")
+
+
+def test_strangers(fork: Archive, space: Path) -> None:
+    """PostgreSQL without a line for replication says what ours says to clients from elsewhere."""
+    elsewhere = ConnectionRequest(ip_address("192.0.2.1"), "postgres")
+    with pytest.raises(InvalidAuthorization) as refused:
+        LocalAuthorizer().admit(elsewhere)
+    with reference_server(fork, space / "real") as real:
+        (real.data_directory / "pg_hba.conf").write_text("local all all trust\nhost all all all trust\n")
+        real.start()
+        with RawClient("127.0.0.1", real.port) as client:
+            told = brief(normalised(client.until()))
+    assert told.replace("127.0.0.1", "192.0.2.1") == f"E(FATAL 28000 {refused.value.message})"
+
+
+def test_tooEarlyAndTooLate(fork: Archive, space: Path) -> None:
+    """What PostgreSQL says while it starts and while it stops; ours cannot be held there and says it too."""
+
+    def said(server: Cluster) -> str:
+        with RawClient("127.0.0.1", server.port) as client:
+            return brief(normalised(client.until()))
+
+    with reference_server(fork, space / "early") as early:
+        (early.data_directory / "recovery.signal").touch()
+        early.settings["restore_command"] = "sleep 30"
+        with pytest.raises(TimedOutError):
+            early.start(timeout_s=0)
+        told = wait_until(lambda: accepted(lambda: said(early)), 30, "a listening server", logs=[early])
+        assert told == "E(FATAL 57P03 the database system is starting up)"
+    with reference_server(fork, space / "late") as late:
+        late.start()
+        with RawClient("127.0.0.1", late.port).ready() as idle, RawClient("127.0.0.1", late.port) as silent:
+            silent.ready().send(b"Q", f"START_REPLICATION {fork.end}\0".encode())
+            silent.until(b"W")
+            late.server.signal(signal.SIGINT)
+            idle.until()
+            assert said(late) == "E(FATAL 57P03 the database system is shutting down)"
+
+
+def accepted(connect: Callable[[], str]) -> str:
+    """Return what *connect* does, or nothing while nobody listens."""
+    with contextlib.suppress(ConnectionRefusedError):
+        return connect()
+    return ""
