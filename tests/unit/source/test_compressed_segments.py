@@ -270,10 +270,26 @@ class GrowingTests(CompressedTestCase):
             file.write(slow[:-2000])
         other = self.source()
         self.assertLess(other.flush_position, maker.position)
-        self.successResultOf(source.open_segment(1, 1))
         growing.write_bytes(slow)
         self.wait(0.4)
         self.assertServed(maker, other)
+        self.assertServed(maker, source)
+
+    def test_mixture(self) -> None:
+        """An unfinished segment that has lost what was announced of it is not opened until it is back."""
+        maker = some_wal()
+        maker.write(self.path)
+        (self.path / SECOND).unlink()
+        growing = self.path / f"{SECOND}.gz.partial"
+        content = bytes(maker.image(2)[: maker.position % MIB])
+        growing.write_bytes(gzip.compress(content))
+        source = self.source()
+        middle = len(content) // 2
+        growing.write_bytes(gzip.compress(content[:middle] + bytes(20_000) + content[middle + 20_000 :]))
+        self.wait(0.4)
+        self.failureResultOf(source.open_segment(1, 2), SegmentUnavailable)
+        self.assertEqual(maker.position, source.flush_position)
+        growing.write_bytes(gzip.compress(content, 1))
         self.assertServed(maker, source)
 
 
