@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 import pytest_twisted
+from real_upstream_helpers import TLS, Recorder, closing, open_sockets, silent_port, tls_in_front_of, wal_of
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from upstream_helpers import TLS, Recorder, closing, open_sockets, silent_port, tls_in_front_of, wal_of
 
-from walsender.lsn import LSN
+from walsender.lsn import LSN, Geometry
 from walsender.testing.archives import SEGMENT_SIZE, reference_server
 from walsender.testing.postgres import Cluster, free_port, started
 from walsender.testing.processes import conninfo
 from walsender.upstream import IUpstreamSession, UpstreamError
 from walsender.upstream.libpq import LibpqConnector
+from walsender.wal.segment import parse_file_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from walsender.testing.installation import PostgresInstallation
     from walsender.upstream.socket_watch import IUpstreamReactor
 
+GEOMETRY: Final = Geometry.contiguous(SEGMENT_SIZE)
 _WRITE: Final = (
     "CREATE TABLE IF NOT EXISTS filling (payload text);"
     " INSERT INTO filling SELECT repeat(md5(i::text), 100) FROM generate_series(1, 3000) i"
@@ -114,6 +116,11 @@ def segment_start(lsn: int) -> int:
     return lsn & ~0xFFFFFF
 
 
+def first_position(archive: Archive) -> int:
+    """Return where *archive* begins."""
+    return GEOMETRY.segment_start(parse_file_name(archive.segments()[0], GEOMETRY).number(GEOMETRY))
+
+
 def status(position: int) -> bytes:
     """Return a status update that has all before *position* flushed."""
     return b"r" + 3 * position.to_bytes(8, "big") + bytes(9)
@@ -194,7 +201,7 @@ async def test_stream(primary: Cluster, reactor: IUpstreamReactor) -> None:
         await deferToThread(primary.sql, _WRITE)
         end = primary.flush_lsn()
         await recorder.until(lambda: recorder.position >= end, reactor)
-        held = wal_of(primary.data_directory / "pg_wal", start, end, 1, 16 << 20)
+        held = wal_of(primary.data_directory / "pg_wal", start, end)
         assert recorder.wal[: end - start] == held
         session.end_streaming()
         await recorder.until(lambda: bool(recorder.events), reactor)
@@ -224,7 +231,7 @@ async def test_pause(primary: Cluster, reactor: IUpstreamReactor) -> None:
             session.resumeProducing()
         recorder.on_message = lambda _: None
         await recorder.until(lambda: recorder.position >= end, reactor)
-        held = wal_of(primary.data_directory / "pg_wal", start, end, 1, 16 << 20)
+        held = wal_of(primary.data_directory / "pg_wal", start, end)
         assert recorder.wal[: end - start] == held
 
     seen = [start]
@@ -391,23 +398,20 @@ async def test_upstreamGone(primary: Cluster, reactor: IUpstreamReactor, space: 
 async def test_errorInsideTheStream(gap: tuple[Archive, str], reactor: IUpstreamReactor, space: Path) -> None:
     """WAL that is no longer there ends the stream with PostgreSQL's error, after what is before it."""
     archive, missing = gap
-    first = archive.segments()[0]
-    start = int(first[8:16], 16) * (1 << 32) + int(first[16:], 16) * SEGMENT_SIZE
+    start = first_position(archive)
     with started(reference_server(archive, space / "reference")) as server:
         session, recorder = await streaming(reactor, server.conninfo(), start)
         await closing(session, recorder.until(lambda: bool(recorder.events), reactor))
     ((what, error),) = recorder.events
     assert (what, error.sqlstate) == ("lost", "58P01")
     assert error.message == f"requested WAL segment {missing} has already been removed"
-    assert recorder.position % SEGMENT_SIZE == 0
-    assert recorder.position // SEGMENT_SIZE % (1 << 32) == int(missing[16:], 16)
+    assert recorder.position == GEOMETRY.segment_start(parse_file_name(missing, GEOMETRY).number(GEOMETRY))
 
 
 @pytest_twisted.ensureDeferred
 async def test_endOfATimeline(fork: Archive, reactor: IUpstreamReactor, space: Path) -> None:
     """A historic timeline ends with where the next begins; at its very end there is no stream at all."""
-    first = fork.segments()[0]
-    start = int(first[16:], 16) * SEGMENT_SIZE
+    start = first_position(fork)
     with started(reference_server(fork, space / "reference")) as server:
         session, recorder = await streaming(reactor, server.conninfo(), start)
 
@@ -456,7 +460,7 @@ async def test_encryptedStream(primary: Cluster, reactor: IUpstreamReactor) -> N
                 await deferToThread(primary.sql, "SELECT pg_logical_emit_message(true, 'a', 'b')")
                 now = primary.flush_lsn()
                 await recorder.until(lambda: recorder.position >= now, reactor)  # noqa: B023
-            held = wal_of(primary.data_directory / "pg_wal", start, now, 1, 16 << 20)
+            held = wal_of(primary.data_directory / "pg_wal", start, now)
             assert recorder.wal[: now - start] == held
 
         await closing(session, follow())

@@ -129,8 +129,6 @@ class _Attempt:
     def _poll(self) -> None:
         """Something has happened to the socket."""
         assert self._connection is not None, "the watch is closed when there is none"
-        # libpq may go on to the next host now, and to another socket.
-        self._watch.close()
         status = self._connection.connect_poll()
         if status == _OK:
             self._succeed()
@@ -142,6 +140,7 @@ class _Attempt:
     def _wait_for(self, status: int) -> None:
         assert self._connection is not None
         try:
+            # Perhaps another socket than before: libpq may have gone on to the next host.
             self._watch.open(self._connection.socket)
         except OSError as error:
             self._failures.append(f"could not watch the connection: {error.strerror}")

@@ -7,7 +7,7 @@ import os
 import socket
 from typing import Any
 
-from libpq_helpers import Connection, WatchingReactor
+from libpq_helpers import Connection, WatchingReactor, descriptor_count
 from psycopg import pq
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -82,8 +82,9 @@ class ConnectTests(SynchronousTestCase):
         self, *scripts: Any, conninfo: str = "host=a,b,c port=1 connect_timeout=5", **options: Any
     ) -> None:
         """Begin to connect."""
+        self.descriptors = descriptor_count()
         self.reactor = WatchingReactor()
-        self.reactor.unanswered = {"silent"}
+        self.reactor.unanswered = {"silent", "quiet"}
         self.reactor.names = {"a": ["192.0.2.1"], "b": ["192.0.2.2"], "c": ["192.0.2.3"]}
         self.libpq = Libpq(*scripts)
         connector = LibpqConnector(self.reactor, conninfo, pgconn=self.libpq, **options)  # type: ignore[arg-type]
@@ -97,6 +98,7 @@ class ConnectTests(SynchronousTestCase):
         self.assertTrue(all(connection.finished for connection in self.libpq.connections))
         left = (self.reactor.readers, self.reactor.writers, self.reactor.getDelayedCalls())
         self.assertEqual(left, ({}, {}, []))
+        self.assertEqual(descriptor_count(), self.descriptors)
 
     def connected(self) -> None:
         """Check that there is a session and nothing else, and end it."""
@@ -230,7 +232,7 @@ class ConnectTests(SynchronousTestCase):
 
     def test_cancelWhileLookingUp(self) -> None:
         """The same before any name has become an address, and a late answer finds nobody."""
-        self.begin(conninfo="host=silent")
+        self.begin(conninfo="host=silent,quiet")
         self.answer.cancel()
         self.failureResultOf(self.answer, CancelledError)
         self.all_closed()

@@ -16,6 +16,7 @@ from libpq_helpers import (
     Receiver,
     Result,
     WatchingReactor,
+    descriptor_count,
     error,
 )
 from twisted.internet.defer import CancelledError
@@ -35,6 +36,7 @@ class SessionTestCase(SynchronousTestCase):
 
     def begin(self, *reads: Any, encrypted: bool = False) -> None:
         """Make a session whose libpq reads *reads*."""
+        self.descriptors = descriptor_count()
         self.reactor = WatchingReactor()
         self.connection = Connection(*reads, encrypted=encrypted)
         self.session = LibpqSession(self.reactor, self.connection)
@@ -63,6 +65,7 @@ class SessionTestCase(SynchronousTestCase):
         self.assertTrue(self.connection.finished)
         left = (self.reactor.readers, self.reactor.writers, self.reactor.getDelayedCalls())
         self.assertEqual(left, ({}, {}, []))
+        self.assertEqual(descriptor_count(), self.descriptors)
 
 
 class CommandTests(SessionTestCase):

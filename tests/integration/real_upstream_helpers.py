@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from walsender.lsn import Geometry
 from walsender.upstream import ICopyReceiver, UpstreamError
+from walsender.wal.segment import segment_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -85,18 +87,16 @@ class Recorder:
             entry[1].callback(None)
 
 
-def wal_of(directory: Path, start: int, end: int, timeline: int, segment_size: int) -> bytes:
-    """Return what the files in *directory* hold from position *start* to *end*."""
+def wal_of(directory: Path, start: int, end: int) -> bytes:
+    """Return what the files of timeline 1 in *directory* hold from position *start* to *end*."""
+    geometry = Geometry.contiguous()
     wal = bytearray()
     while start < end:
-        number, offset = divmod(start, segment_size)
-        per_id = (1 << 32) // segment_size
-        name = f"{timeline:08X}{number // per_id:08X}{number % per_id:08X}"
-        with (directory / name).open("rb") as file:
-            file.seek(offset)
-            piece = file.read(min(end - start, segment_size - offset))
-        wal += piece
-        start += len(piece)
+        number = geometry.segment_number(start)
+        with (directory / segment_name(1, number, geometry)).open("rb") as file:
+            file.seek(start - geometry.segment_start(number))
+            wal += file.read(end - start)
+        start = geometry.segment_start(number + 1)
     return bytes(wal)
 
 
