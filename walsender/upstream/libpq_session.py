@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 SHARE: Final = 2 << 20  # bytes
 
 # libpq reads what its buffer has room for, at least 8 KiB, and a TLS record has 16: the rest stays
-# with TLS, where no reactor sees it.  By how much libpq's buffer grows in between, two reads that complete no
-# message can leave a rest; three cannot.
+# with TLS, where no reactor sees it.  (Seen with libpq 17.6; 18.6 reads on by itself.)  By how much libpq's
+# buffer grows in between, two reads that complete no message can leave a rest; three cannot.
 _QUIET_READS: Final = 3
 
 _ROWS: Final = {pq.ExecStatus.TUPLES_OK, pq.ExecStatus.SINGLE_TUPLE}
