@@ -227,7 +227,8 @@ MESSAGES: Final = (
     Case(
         "UPLOAD_MANIFEST", (Say("UPLOAD_MANIFEST", b"ZG"),), **_differs(_refused(_NO_BACKUP), _NO_FILES, 18)
     ),
-    _commands("base backup", "BASE_BACKUP", **_differs(_refused(_NO_BACKUP), _NO_FILES)),
+    # Not a whole one: it would write WAL.
+    _commands("base backup", "BASE_BACKUP (TARGET 'nonsense')", **_differs(_refused(_NO_BACKUP), _NO_FILES)),
     _commands(
         "logical slot",
         "CREATE_REPLICATION_SLOT a LOGICAL pgoutput",

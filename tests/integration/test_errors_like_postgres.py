@@ -65,7 +65,7 @@ def check(pair: Pair, case: Case) -> None:
     real = converse(pair.real, case, pair.where)
     if case.differs and pair.archive.installation.major in case.differs_over:
         assert ours != real, f"no longer different: {case.differs}"
-        assert brief(ours) == case.ours
+        assert brief(ours) == case.ours, f"real: {brief(real)}"
     else:
         assert ours == real, f"\n ours: {brief(ours)}\n real: {brief(real)}"
 
