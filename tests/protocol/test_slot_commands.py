@@ -377,6 +377,56 @@ class StreamTests(SlotTestCase):
         self.assertEqual({"s"}, self.names())
 
 
+class InvalidatedTests(SlotTestCase):
+    """A slot whose WAL was removed."""
+
+    def lost(self, version: int = 180000) -> Client:
+        """Return a client of a server that has a slot without its WAL."""
+        self.server = self.make(version)
+        client = self.server.started()
+        client.ask("CREATE_REPLICATION_SLOT s PHYSICAL RESERVE_WAL")
+        self.server.factory.slots.invalidate(["s"])
+        return client
+
+    def test_streamEnds(self) -> None:
+        """Who streams with it is told in FATAL words, and the connection is closed."""
+        self.server.started().ask("CREATE_REPLICATION_SLOT s PHYSICAL (RESERVE_WAL)")
+        client = self.streaming()
+        self.server.factory.slots.invalidate(["s"])
+        fields = error_fields(client.receive())
+        self.assertEqual(
+            ("FATAL", "57P01", "terminating connection due to administrator command"),
+            (fields["S"], fields["C"], fields["M"]),
+        )
+        self.assertTrue(client.transport.disconnecting)
+        slot = self.server.factory.slots.get("s")
+        assert slot is not None
+        self.assertEqual((None, "wal_removed"), (slot.owner, slot.invalidation_reason))
+
+    def test_start(self) -> None:
+        """From 18 on no stream begins with it, and the session goes on."""
+        client = self.lost()
+        answer = client.ask("START_REPLICATION SLOT s 0/300000")
+        self.assertRefused("55000", 'can no longer access replication slot "s"', answer)
+        detail = 'This replication slot has been invalidated due to "wal_removed".'
+        self.assertEqual(detail, error_fields(answer)["D"])
+        self.assertEqual(b"W", client.ask("START_REPLICATION 0/300000")[:1])
+
+    def test_startBefore18(self) -> None:
+        """Older servers take it without complaint; it protects nothing, and does not begin to."""
+        client = self.lost(170000)
+        self.assertEqual(b"W", client.ask("START_REPLICATION SLOT s 0/300000")[:1])
+        client.send(status(END, END, 0))
+        self.assertEqual({}, self.server.factory.slots.needs())
+
+    def test_read(self) -> None:
+        """It is there, and has no position."""
+        for version in (150000, 180000):
+            answer = self.lost(version).ask("READ_REPLICATION_SLOT s")
+            self.assertEqual([b"physical", None, None], row(answer))
+            self.server.started().ask("DROP_REPLICATION_SLOT s")
+
+
 class TemporaryTests(SlotTestCase):
     def setUp(self) -> None:
         """A client with a temporary slot."""

@@ -5,14 +5,16 @@ Replication slots: what a client was promised, kept over its connection and over
 """
 
 from .files import REAL_SLOT_FILES, RealSlotFiles, SlotFiles
-from .slots import HeldSlot, ReplicationSlot, ReplicationSlots
-from .state import MAX_NAME_LENGTH, SlotState, check_name, decode_state, encode_state
+from .slot import HeldSlot, ReplicationSlot
+from .slots import ReplicationSlots
+from .state import MAX_NAME_LENGTH, WAL_REMOVED, SlotState, check_name, decode_state, encode_state
 from .storage import SLOTS_DIRECTORY, SlotStorage, StoredSlots
 
 __all__ = [
     "MAX_NAME_LENGTH",
     "REAL_SLOT_FILES",
     "SLOTS_DIRECTORY",
+    "WAL_REMOVED",
     "HeldSlot",
     "RealSlotFiles",
     "ReplicationSlot",

@@ -11,12 +11,11 @@ perhaps no longer, durable belongs to nobody else.
 ``restart_lsn`` in memory is what the standby reported last.  It is saved some
 seconds later and when the slot is released, so that after a crash it may be older:
 more WAL is kept than needed, never less of what was promised.  (PostgreSQL saves
-at checkpoints.)
+at checkpoints.)  Whoever removes WAL asks for `needed_lsn`, which knows of both.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred, DeferredLock, inlineCallbacks, succeed
@@ -34,7 +33,9 @@ from walsender.errors import (
 )
 from walsender.lsn import INVALID_LSN, LSN
 
-from .state import SlotState, check_name
+from .slot import HeldSlot, ReplicationSlot, lowest
+from .state import WAL_REMOVED, SlotState, check_name
+from .storage import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterator
@@ -53,51 +54,6 @@ _NO_STORAGE_HINT: Final = (
     "A temporary slot needs no storage; for permanent slots set "
     '"state_directory" of walsender to a directory that it may write, and see its log.'
 )
-
-
-@dataclass(slots=True, eq=False)
-class ReplicationSlot:
-    """
-    One slot.
-
-    :ivar restart_lsn: WAL from here on is needed; 0 if none has been reserved yet.
-    :ivar saved_lsn: *restart_lsn* as it is on disk; ``None`` if that is not known.
-    :ivar owner: process id of the session that has it; ``None``: nobody.
-    :ivar busy: it is being created or dropped.
-    :ivar held: the claim of the stream that uses it.
-    """
-
-    name: str
-    temporary: bool
-    restart_lsn: LSN = INVALID_LSN
-    saved_lsn: LSN | None = None
-    owner: int | None = None
-    busy: bool = False
-    held: HeldSlot | None = None
-
-
-class HeldSlot:
-    """A stream's claim on a slot, from `ReplicationSlots.acquire` to `release`."""
-
-    def __init__(self, slots: ReplicationSlots, slot: ReplicationSlot) -> None:
-        self._slots = slots
-        self._slot = slot
-
-    def advance(self, flush_lsn: LSN) -> None:
-        """
-        Take over what the standby has reported as flushed; 0 means that it does not report.
-
-        A lower position than the last one counts too.
-
-        Source: PostgreSQL, src/backend/replication/walsender.c, PhysicalConfirmReceivedLocation.
-        """
-        if flush_lsn and self._slot.held is self:
-            self._slots.advance(self._slot, flush_lsn)
-
-    def release(self) -> None:
-        """The stream is over; harmless when repeated."""
-        if self._slot.held is self:
-            self._slots.release(self._slot)
 
 
 class ReplicationSlots:
@@ -125,6 +81,7 @@ class ReplicationSlots:
         self._slots: dict[str, ReplicationSlot] = {}
         self._disk = DeferredLock()
         self._opened = False
+        self._damaged: set[str] = set()
         self._waiting: list[tuple[str, int, Deferred[None]]] = []
         self._timer: IDelayedCall | None = None
         self._save_queued = False
@@ -138,6 +95,16 @@ class ReplicationSlots:
     def get(self, name: str) -> ReplicationSlot | None:
         """Return the slot of that name if there is one."""
         return self._slots.get(name)
+
+    def needs(self) -> dict[str, LSN] | None:
+        """
+        Return from where on each slot that has reserved WAL needs it.
+
+        :returns: ``None`` if that is not known: the slots have not been read, or a file is damaged.
+        """
+        if self._storage is not None and (not self._opened or self._damaged):
+            return None
+        return {slot.name: slot.needed_lsn for slot in self if slot.needed_lsn}
 
     # Beginning and end
 
@@ -263,6 +230,30 @@ class ReplicationSlots:
         for _, _, released in given_up:
             released.errback(QueryCanceled("canceling statement due to user request"))
 
+    # For whoever removes WAL
+
+    @inlineCallbacks
+    def invalidate(self, names: Collection[str]) -> Generator[Deferred[Any], Any, bool]:
+        """
+        Take from slots the WAL that is kept for them; who streams with one is told at once.
+
+        A slot that is just being made or dropped keeps its WAL.
+
+        :returns: whether it is durable, so that the WAL may be removed.
+
+        Source: PostgreSQL, src/backend/replication/slot.c, InvalidatePossiblyObsoleteSlot.
+        """
+        for name in names:
+            slot = self._slots.get(name)
+            if slot is None or slot.busy:
+                continue
+            slot.invalidation_reason = WAL_REMOVED
+            slot.restart_lsn, slot.saved_lsn = INVALID_LSN, None
+            if slot.held is not None:
+                slot.held.invalidated()
+        yield self._save()
+        return not any(slot.invalidation_reason and _is_dirty(slot) for slot in self)
+
     # For `HeldSlot`
 
     def advance(self, slot: ReplicationSlot, restart_lsn: LSN) -> None:
@@ -308,6 +299,7 @@ class ReplicationSlots:
             released.callback(None)
 
     def _take_over(self, stored: StoredSlots) -> None:
+        self._damaged = {name_of(path) for path in stored.damaged}
         for path, reason in stored.damaged.items():
             self._log.error(
                 'replication slot file "{path}" is damaged and not used: {reason}; '
@@ -319,7 +311,14 @@ class ReplicationSlots:
             # If a session has a temporary slot of that name, it has lost it now: what is
             # on disk is a promise that somebody relies on.
             lsn = state.restart_lsn
-            self._slots[name] = ReplicationSlot(name, temporary=False, restart_lsn=lsn, saved_lsn=lsn)
+            self._slots[name] = ReplicationSlot(
+                name,
+                temporary=False,
+                restart_lsn=lsn,
+                invalidation_reason=state.invalidation_reason,
+                saved_lsn=lsn,
+                oldest_saved_lsn=lsn,
+            )
         self._opened = True
 
     @inlineCallbacks
@@ -342,7 +341,8 @@ class ReplicationSlots:
                 # slot is there at the next start, which a client that was told of an error must expect.
                 yield self._run_in_thread(storage.remove, name).addErrback(lambda _: None)
             raise self._storage_failed(f'could not create replication slot "{name}"', error) from error
-        slot.saved_lsn = slot.restart_lsn
+        slot.saved_lsn = slot.oldest_saved_lsn = slot.restart_lsn
+        self._damaged.discard(name)  # its file has been replaced
         self._free(slot)
 
     @inlineCallbacks
@@ -400,12 +400,18 @@ class ReplicationSlots:
     @inlineCallbacks
     def _save_changed(self) -> Generator[Deferred[Any], Any, None]:
         self._save_queued = False
-        changed = {slot: slot.restart_lsn for slot in self if _is_dirty(slot)}
+        changed = {
+            slot: SlotState(slot.name, slot.restart_lsn, slot.invalidation_reason)
+            for slot in self
+            if _is_dirty(slot)
+        }
         if not changed:
             return
-        states = [SlotState(slot.name, lsn) for slot, lsn in changed.items()]
-        errors: dict[str, OSError] = yield self._run_in_thread(self._save_states, states)
-        for slot, lsn in changed.items():
+        for slot, state in changed.items():
+            # Until this has gone well the file may have either.
+            slot.oldest_saved_lsn = lowest(slot.oldest_saved_lsn, state.restart_lsn)
+        errors: dict[str, OSError] = yield self._run_in_thread(self._save_states, list(changed.values()))
+        for slot, state in changed.items():
             if slot.name in errors:
                 slot.saved_lsn = None
                 self._log.error(
@@ -414,7 +420,9 @@ class ReplicationSlots:
                     reason=errors[slot.name].strerror,
                 )
             else:
-                slot.saved_lsn = lsn
+                slot.oldest_saved_lsn = state.restart_lsn
+                if slot.invalidation_reason == state.invalidation_reason:  # not invalidated meanwhile
+                    slot.saved_lsn = state.restart_lsn
         if errors:
             self._try_again()
 

@@ -1,7 +1,7 @@
 """
 What is kept of one permanent slot, and its bytes on disk.
 
-The format is text of four lines, so that an administrator can read it with ``cat``
+The format is text of a few lines, so that an administrator can read it with ``cat``
 and a later version can add lines; it is written once in some seconds, and its size
 does not matter:
 
@@ -10,7 +10,8 @@ does not matter:
     restart_lsn: 0/3000000
     crc32c: 1A2B3C4D
 
-The checksum is CRC-32C of everything before its own line.  There is one spelling of
+A slot that has lost its WAL has ``restart_lsn: 0/0`` and one more line, ``invalidation_reason:
+wal_removed``.  The checksum is CRC-32C of everything before its own line.  There is one spelling of
 each state, and any other is damage.  The name stands inside so that a
 file that was copied under another name is noticed.
 """
@@ -35,6 +36,9 @@ MAX_NAME_LENGTH: Final = 63
 MAX_STATE_SIZE: Final = 4096
 """Most bytes that are read of a file; a state has fewer than 200."""
 
+WAL_REMOVED: Final = "wal_removed"
+"""Why a slot is invalidated, as ``pg_replication_slots.invalidation_reason`` says it: it has lost its WAL."""
+
 _FORMAT: Final = 1
 _NAME: Final = re.compile("[a-z0-9_]+")
 _FIRST_LINE: Final = re.compile(rb"walsender replication slot ([0-9]{1,9})\n")
@@ -43,6 +47,7 @@ _BODY: Final = re.compile(
     r"walsender replication slot [0-9]+\n"
     r"name: ([a-z0-9_]{1,63})\n"
     r"restart_lsn: ([0-9A-F]{1,8}/[0-9A-F]{1,8})\n"
+    rf"(?:invalidation_reason: ({WAL_REMOVED})\n)?"
 )
 
 
@@ -51,11 +56,13 @@ class SlotState:
     """
     What must survive of a permanent physical slot.
 
-    :ivar restart_lsn: WAL from here on is needed; 0 if none has been reserved yet.
+    :ivar restart_lsn: WAL from here on is needed; 0 if none has been reserved yet, or no longer is.
+    :ivar invalidation_reason: `WAL_REMOVED`, or empty: the slot is good.
     """
 
     name: str
     restart_lsn: LSN = INVALID_LSN
+    invalidation_reason: str = ""
 
 
 def check_name(name: str, reserved: Collection[str] = ()) -> None:
@@ -83,9 +90,14 @@ def check_name(name: str, reserved: Collection[str] = ()) -> None:
 
 def encode_state(state: SlotState) -> bytes:
     """Return the content of the file that keeps *state*."""
-    body = (
-        f"walsender replication slot {_FORMAT}\nname: {state.name}\nrestart_lsn: {state.restart_lsn}\n"
-    ).encode("ascii")
+    lines = [
+        f"walsender replication slot {_FORMAT}",
+        f"name: {state.name}",
+        f"restart_lsn: {state.restart_lsn}",
+        *((f"invalidation_reason: {state.invalidation_reason}",) if state.invalidation_reason else ()),
+        "",
+    ]
+    body = "\n".join(lines).encode("ascii")
     return body + b"crc32c: %08X\n" % google_crc32c.value(body)
 
 
@@ -110,7 +122,7 @@ def decode_state(data: bytes) -> SlotState:
     body = _BODY.fullmatch(checksum[1].decode("latin-1"))
     if body is None:
         raise DataCorrupted("its lines are not those of a replication slot")
-    state = SlotState(body[1], LSN.parse(body[2]))
+    state = SlotState(body[1], LSN.parse(body[2]), body[3] or "")
     if encode_state(state) != data:
         raise DataCorrupted("it was not written by this program")
     return state

@@ -136,6 +136,11 @@ class SlotStorage:
         return f"{self._directory}/{name}{_SUFFIX}"
 
 
+def name_of(path: str) -> str:
+    """Return which slot's file the one at *path* is."""
+    return Path(path).name.removesuffix(_SUFFIX)
+
+
 def _reason(error: DataCorrupted | OSError) -> str:
     if isinstance(error, DataCorrupted):
         return error.message

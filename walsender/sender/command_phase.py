@@ -117,9 +117,7 @@ class CommandPhase:
     def _start_replication(self, command: StartReplication) -> None:
         source, dialect = self._factory.source, self._factory.dialect
         check_physical(command)
-        slot = None
-        if command.slot is not None:
-            slot = self._factory.slots.acquire(command.slot, self._session.entry.process_id)
+        slot = None if command.slot is None else self._acquire(command.slot)
         # From here on an error takes the slot away again, as any error does.
         timeline, start, end = check_start(command, source)
         if end.next_timeline is not None and start == end.position:
@@ -131,3 +129,18 @@ class CommandPhase:
         self._host.write(dialect.start_response())
         held = not dialect.waits_for_wal and check_not_ahead(command, source, end)
         self._host.begin_stream(timeline, start, slot, held=held)
+
+    def _acquire(self, name: str) -> HeldSlot:
+        """
+        Claim a slot.
+
+        :raises WalsenderError: it cannot be had, or is of no more use.
+        """
+        slot = self._factory.slots.acquire(name, self._session.entry.process_id)
+        if slot.invalidation_reason:
+            dialect = self._factory.dialect
+            assert isinstance(dialect, ModernDialect), "no grammar before 9.4 has slots"
+            error = dialect.invalidated_slot(name, slot.invalidation_reason)
+            if error is not None:
+                raise error
+        return slot

@@ -9,6 +9,7 @@ boundary unless the connection is aborted:
 * WAL cannot be read: an ErrorResponse; the session goes on unless the dialect forbids it;
 * a start that was held, because it is ahead of the source's end, is not reached in time: likewise;
 * the server stops: ``COPY 0`` and the connection is closed;
+* the slot that it uses loses its WAL: a FATAL ErrorResponse and the connection is closed;
 * the client breaks the protocol: a FATAL ErrorResponse and the connection is closed;
 * the client is silent for too long, or a file becomes shorter inside a message: abort.
 
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from walsender.errors import AdminShutdown
 from walsender.lsn import LSN
 from walsender.reply_timeout import ReplyTimeout
 from walsender.sender.commands import ahead_of_flush, not_in_history
@@ -123,6 +125,8 @@ class Stream:
         self._entry = entry
         self._clock = clock
         self._slot = slot
+        if slot is not None:
+            slot.invalidated = self._slot_invalidated
         self._timeline = timeline
         self._producer = WalProducer(source, dialect, consumer, self, clock, timeline, start)
         self._lag = StandbyLag()
@@ -207,6 +211,11 @@ class Stream:
             self._begin_shutdown()
             self._draining = True
             self._producer.drain()
+
+    def _slot_invalidated(self) -> None:
+        """The slot has lost its WAL: the standby must not go on in the belief that it is kept."""
+        if not self.ending:
+            self.refuse(AdminShutdown("terminating connection due to administrator command"))
 
     def close(self) -> None:
         """Let go of everything: the connection is lost or about to be."""

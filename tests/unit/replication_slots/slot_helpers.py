@@ -1,4 +1,4 @@
-"""A disk that crashes: what was not synced may be there, or not, or torn."""
+"""A disk that crashes (what was not synced may be there, or not, or torn), and slots on it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,19 @@ import errno
 import os
 import random
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from walsender.errors import WalsenderError
+from walsender.replication_slots import ReplicationSlots, SlotStorage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from walsender.lsn import LSN
 
 STATE = "/state"
 
@@ -167,3 +180,47 @@ class SimulatedDisk:
         if name not in directory.names:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return directory.names[name]
+
+
+HERE, THERE = 11, 12  # process ids
+
+
+class SlotsTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        """Slots on a disk, with threads that run at once, or when told to."""
+        self.disk = SimulatedDisk()
+        self.clock = Clock()
+        self.holding = False
+        self.jobs: list[Callable[[], None]] = []
+        self.slots = self.make()
+
+    def make(self, limit: int = 100) -> ReplicationSlots:
+        """Return the slots of a new process on the same disk."""
+        return ReplicationSlots(SlotStorage(self.disk, STATE), limit, self.clock, self.run_in_thread)
+
+    def run_in_thread(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+        """See `deferToThread`."""
+        if not self.holding:
+            return maybeDeferred(function, *arguments)
+        result: Deferred[Any] = Deferred()
+        self.jobs.append(lambda: maybeDeferred(function, *arguments).chainDeferred(result))
+        return result
+
+    def finish(self) -> None:
+        """Let the disk do all that waits for it."""
+        while self.jobs:
+            self.jobs.pop(0)()
+
+    def assertRefused(
+        self, sqlstate: str, message: str, function: Callable[..., Any], *args: Any, **more: Any
+    ) -> None:
+        """Check how something is refused, at once or by its Deferred."""
+        error = self.failureResultOf(maybeDeferred(function, *args, **more), WalsenderError).value
+        self.assertEqual((sqlstate, message), (error.sqlstate, error.message))
+
+    @property
+    def on_disk(self) -> dict[str, LSN]:
+        """What a new process would find."""
+        slots = self.make()
+        slots.load()
+        return {slot.name: slot.restart_lsn for slot in slots}

@@ -3,64 +3,14 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
 
-from slot_helpers import STATE, SimulatedDisk
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.task import Clock
+from slot_helpers import HERE, THERE, SlotsTestCase
 from twisted.logger import LogLevel, capturedLogs
-from twisted.trial.unittest import SynchronousTestCase
 
 from walsender.errors import ConfigurationError, WalsenderError
 from walsender.lsn import LSN
-from walsender.replication_slots import ReplicationSlots, SlotState, SlotStorage, encode_state
+from walsender.replication_slots import ReplicationSlots, SlotState, encode_state
 from walsender.replication_slots.slots import SAVE_DELAY
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-HERE, THERE = 11, 12  # process ids
-
-
-class SlotsTestCase(SynchronousTestCase):
-    def setUp(self) -> None:
-        """Slots on a disk, with threads that run at once, or when told to."""
-        self.disk = SimulatedDisk()
-        self.clock = Clock()
-        self.holding = False
-        self.jobs: list[Callable[[], None]] = []
-        self.slots = self.make()
-
-    def make(self, limit: int = 100) -> ReplicationSlots:
-        """Return the slots of a new process on the same disk."""
-        return ReplicationSlots(SlotStorage(self.disk, STATE), limit, self.clock, self.run_in_thread)
-
-    def run_in_thread(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
-        """See `deferToThread`."""
-        if not self.holding:
-            return maybeDeferred(function, *arguments)
-        result: Deferred[Any] = Deferred()
-        self.jobs.append(lambda: maybeDeferred(function, *arguments).chainDeferred(result))
-        return result
-
-    def finish(self) -> None:
-        """Let the disk do all that waits for it."""
-        while self.jobs:
-            self.jobs.pop(0)()
-
-    def assertRefused(
-        self, sqlstate: str, message: str, function: Callable[..., Any], *args: Any, **more: Any
-    ) -> None:
-        """Check how something is refused, at once or by its Deferred."""
-        error = self.failureResultOf(maybeDeferred(function, *args, **more), WalsenderError).value
-        self.assertEqual((sqlstate, message), (error.sqlstate, error.message))
-
-    @property
-    def on_disk(self) -> dict[str, LSN]:
-        """What a new process would find."""
-        slots = self.make()
-        slots.load()
-        return {slot.name: slot.restart_lsn for slot in slots}
 
 
 class CreateTests(SlotsTestCase):

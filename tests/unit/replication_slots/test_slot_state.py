@@ -8,10 +8,12 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from walsender.errors import DataCorrupted, WalsenderError
 from walsender.lsn import LSN
-from walsender.replication_slots import SlotState, check_name, decode_state, encode_state
+from walsender.replication_slots import WAL_REMOVED, SlotState, check_name, decode_state, encode_state
 
 NAMES = st.text("abcdefghijklmnopqrstuvwxyz0123456789_", min_size=1, max_size=63)
-STATES = st.builds(SlotState, NAMES, st.builds(LSN, st.integers(0, (1 << 64) - 1)))
+STATES = st.builds(
+    SlotState, NAMES, st.builds(LSN, st.integers(0, (1 << 64) - 1)), st.sampled_from(["", WAL_REMOVED])
+)
 
 SAMPLE = (
     b"walsender replication slot 1\n"
@@ -70,6 +72,9 @@ class FormatTests(SynchronousTestCase):
         """The format does not change by accident: slots outlive the program."""
         self.assertEqual(SAMPLE, encode_state(SlotState("standby_1", LSN(0x3000000))))
         self.assertEqual(SAMPLE, with_checksum(SAMPLE[: SAMPLE.index(b"crc32c")]))
+        lost = SlotState("standby_1", LSN(0), WAL_REMOVED)
+        lines = b"name: standby_1\nrestart_lsn: 0/0\ninvalidation_reason: wal_removed\n"
+        self.assertEqual(with_checksum(b"walsender replication slot 1\n" + lines), encode_state(lost))
 
     @given(STATES)
     def test_whatIsWrittenIsRead(self, state: SlotState) -> None:

@@ -12,6 +12,7 @@ from walsender.errors import (
     InsufficientPrivilege,
     WalFileError,
     WalFileMissing,
+    WrongState,
     file_error,
 )
 from walsender.wire.backend import (
@@ -188,6 +189,19 @@ class ModernDialect(Dialect):
             Field("restart_tli", INT8_OID, 8, self._typmod),
         )
         return result_set(fields, row) + self.complete("READ_REPLICATION_SLOT")
+
+    def invalidated_slot(self, name: str, reason: str) -> WrongState | None:
+        """
+        Return the error for a stream with a slot that has been invalidated; before 18 there is none.
+
+        Source: PostgreSQL, src/backend/replication/slot.c, ReplicationSlotAcquire.
+        """
+        if self.version < 180000:
+            return None
+        return WrongState(
+            f'can no longer access replication slot "{name}"',
+            detail=f'This replication slot has been invalidated due to "{reason}".',
+        )
 
     def start_response(self) -> bytes:
         """See `Dialect`."""
