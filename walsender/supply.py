@@ -23,7 +23,6 @@ from walsender.source import DirectorySource, RelaySource
 from walsender.source.notifier import DirectoryNotifier
 from walsender.state_lock import StateLock
 from walsender.upstream import ReceiverSettings, WalReceiver
-from walsender.upstream.libpq import LibpqConnector
 from walsender.wal import REAL_FILES
 
 if TYPE_CHECKING:
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from walsender.sender import IServerReactor
     from walsender.settings import Settings
     from walsender.source.held import HeldWal
+    from walsender.upstream.libpq import LibpqConnector
     from walsender.upstream.socket_watch import IUpstreamReactor
 
 _GROUP_MAY_READ: Final = 0o050
@@ -157,6 +157,9 @@ class RelaySupply:
         )
 
     def _connector(self, settings: Settings) -> LibpqConnector:
+        # libpq costs 11 MB and a tenth of a second, which a server without an upstream need not pay.
+        from walsender.upstream.libpq import LibpqConnector  # noqa: PLC0415
+
         try:
             return LibpqConnector(
                 cast("IUpstreamReactor", self._reactor),  # which has less
