@@ -21,7 +21,7 @@ from walsender.source.held import HeldWal
 from walsender.upstream import GroupCommit, SegmentWriter
 from walsender.upstream.segment_writer import REPLACEMENT
 from walsender.wal import EndOfWal, TimelineHistory, WalDirectory, history_name, parse_file_name
-from walsender.wal.segment import PARTIAL, FileKind
+from walsender.wal.segment import FileKind, base_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -203,7 +203,7 @@ class RelaySource(HeldWal):
         )
         validated = {} if held is None else dict(held.validated)
         for file in self._received:
-            base = file.name.removesuffix(PARTIAL)
+            base = base_name(file.name)
             validated.pop(base, None)
             validated[base] = file
         while len(validated) > _REMEMBERED:
