@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
@@ -19,7 +19,16 @@ from twisted.python.threadpool import ThreadPool
 from walsender.errors import ConfigurationError, WalFileError, WalsenderError
 from walsender.preflight import wal_directory_error
 from walsender.replication_slots import check_name
-from walsender.source import DirectorySource, RelaySource
+from walsender.restore_command import RestoreCommand
+from walsender.source import (
+    AT_ONCE,
+    DirectorySource,
+    Fetching,
+    IWalProvider,
+    RelayShelf,
+    RelaySource,
+    TemporaryShelf,
+)
 from walsender.source.notifier import DirectoryNotifier
 from walsender.state_lock import StateLock
 from walsender.upstream import ReceiverSettings, WalReceiver
@@ -68,16 +77,17 @@ def _directory_mode(path: str) -> int:
     return 0o750 if Path(path).stat().st_mode & _GROUP_MAY_READ == _GROUP_MAY_READ else 0o700
 
 
-class _OwnThread:
-    """One thread for work that is done piece by piece, whatever the readers of a slow disk do meanwhile."""
+class _OwnThreads:
+    """Threads for one kind of work, whatever the readers of a slow disk do meanwhile."""
 
-    def __init__(self, reactor: IServerReactor, name: str) -> None:
+    def __init__(self, reactor: IServerReactor, name: str, count: int = 1) -> None:
         self._reactor = reactor
         self._name = name
-        self._pool = ThreadPool(0, 1)
+        self._count = count
+        self._pool = ThreadPool(0, count)
 
     def start(self) -> None:
-        self._pool = ThreadPool(0, 1, self._name)  # one that was stopped cannot be started
+        self._pool = ThreadPool(0, self._count, self._name)  # one that was stopped cannot be started
         self._pool.start()
 
     def stop(self) -> None:
@@ -87,6 +97,28 @@ class _OwnThread:
         return deferToThreadPool(self._reactor, self._pool, function, *args, **kwargs)
 
 
+class _Archive:
+    """What ``restore_command`` needs."""
+
+    def __init__(self, reactor: IServerReactor, settings: Settings) -> None:
+        self._reactor = reactor
+        self._threads = _OwnThreads(reactor, "walsender-restore", AT_ONCE)
+        self.start, self.stop = self._threads.start, self._threads.stop
+
+    def providers(self, settings: Settings) -> list[IWalProvider]:
+        """
+        Return the command, if there is one.
+
+        :raises walsender.errors.ConfigurationError: it has a placeholder that nobody knows.
+        """
+        if not settings.restore_command:
+            return []
+        try:
+            return [RestoreCommand(self._reactor, self._threads.run, settings.restore_command)]
+        except ConfigurationError as error:
+            raise _complaint(settings, "restore_command", error) from error
+
+
 class DirectorySupply:
     """WAL from a directory that others fill."""
 
@@ -94,7 +126,7 @@ class DirectorySupply:
         self, reactor: IServerReactor, settings: Settings, run_in_thread: Callable[..., Deferred[Any]]
     ) -> None:
         path = settings.wal_directory
-        self._thread = _OwnThread(reactor, "walsender-look")
+        self._thread = _OwnThreads(reactor, "walsender-look")
         self.source = DirectorySource(
             reactor,
             run_in_thread,
@@ -106,18 +138,30 @@ class DirectorySupply:
             directory_mode=_directory_mode(path),
             notifier=DirectoryNotifier(reactor, path) if settings.inotify else None,
         )
+        self._archive = _Archive(reactor, settings)
+        shelf = TemporaryShelf(run_in_thread, REAL_FILES, self.source)
+        self._fetching = Fetching(reactor, shelf, self.source, self._archive.providers(settings))
+        self.source.fetching = self._fetching
 
     def start(self) -> Deferred[None]:
         """See `ISupply`."""
         self._thread.start()
+        self._archive.start()
+        self._fetching.start()
         return self.source.start()
 
     def stop(self) -> Deferred[None]:
         """See `ISupply`."""
-        return self.source.stop().addCallback(lambda _: self._thread.stop())
+        ended = DeferredList([self._fetching.stop(), self.source.stop()])
+        return ended.addCallback(self._stopped)
+
+    def _stopped(self, _: object) -> None:
+        self._archive.stop()
+        self._thread.stop()
 
     def reconfigure(self, settings: Settings) -> None:
         """See `ISupply`."""
+        self._fetching.providers = self._archive.providers(settings)
         self.source.delay = settings.wal_sender_delay
 
 
@@ -141,7 +185,7 @@ class RelaySupply:
         self._reactor = reactor
         self._settings = settings
         self._standbys_need = feedback
-        self._thread = _OwnThread(reactor, "walsender-commit")
+        self._thread = _OwnThreads(reactor, "walsender-commit")
         self._lock: StateLock | None = None
         self._stopping = False
         path = settings.wal_directory
@@ -155,6 +199,10 @@ class RelaySupply:
             _receiver_settings(settings),
             feedback=self._feedback(settings),
         )
+        self._archive = _Archive(reactor, settings)
+        self._shelf = RelayShelf(run_in_thread, self._thread.run, REAL_FILES, path, self.source)
+        self._fetching = Fetching(reactor, self._shelf, self.source, self._archive.providers(settings))
+        self.source.fetching = self._fetching
 
     def _connector(self, settings: Settings) -> LibpqConnector:
         # libpq costs 11 MB and a tenth of a second, which a server without an upstream need not pay.
@@ -180,12 +228,15 @@ class RelaySupply:
             raise wal_directory_error(self._settings, error) from error
         self._stopping = False
         self._thread.start()
+        self._archive.start()
+        self._fetching.start()
         started: Deferred[None] = Deferred()
         self._look(started)
         return started
 
     def _look(self, started: Deferred[None]) -> None:
-        self.source.start().addCallbacks(
+        # What a crash has left of fetching goes first.
+        self._shelf.close().addCallback(lambda _: self.source.start()).addCallbacks(
             self._begin, self._cannot_look, callbackArgs=(started,), errbackArgs=(started,)
         )
 
@@ -206,9 +257,11 @@ class RelaySupply:
     def stop(self) -> Deferred[None]:
         """See `ISupply`."""
         self._stopping = True
-        return self._receiver.stop().addCallback(self._stopped)
+        ended = DeferredList([self._fetching.stop(), self._receiver.stop()])
+        return ended.addCallback(self._stopped)
 
-    def _stopped(self, _: None) -> None:
+    def _stopped(self, _: object) -> None:
+        self._archive.stop()
         self._thread.stop()
         if self._lock is not None:
             self._lock.release()
@@ -216,6 +269,7 @@ class RelaySupply:
 
     def reconfigure(self, settings: Settings) -> None:
         """See `ISupply`.  Only a change of what concerns the upstream disturbs the connection to it."""
+        providers = self._archive.providers(settings)
         before, now = _receiver_settings(self._settings), _receiver_settings(settings)
         if (
             before != now
@@ -223,6 +277,7 @@ class RelaySupply:
             or self._settings.hot_standby_feedback != settings.hot_standby_feedback
         ):
             self._receiver.reconfigure(self._connector(settings), now, self._feedback(settings))
+        self._fetching.providers = providers
         self._settings = settings
 
 

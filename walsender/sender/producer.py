@@ -191,7 +191,12 @@ class WalProducer:
     # The loop
 
     def _run(self) -> None:
-        if self._running or self._opening:
+        if self._opening:
+            # What is opened may have to be fetched from far away: the client is not left in doubt.
+            if self._keepalive is not None and not (self._running or self._paused or self._stopped):
+                self._send_waiting_keepalive()
+            return
+        if self._running:
             return  # send() below can pause and resume us before it returns
         self._running = True
         try:
@@ -277,9 +282,11 @@ class WalProducer:
         error = failure.value
         if isinstance(error, SegmentUnavailable):
             lsn = self._geometry.lsn(error.earliest)
-            self._fail(
-                self._dialect.open_error(error.name, self._geometry, error.segment_number, error.error, lsn)
+            refusal = self._dialect.open_error(
+                error.name, self._geometry, error.segment_number, error.error, lsn
             )
+            refusal.detail = " ".join(text for text in (error.sought, refusal.detail) if text) or None
+            self._fail(refusal)
         elif isinstance(error, WalsenderError):
             self._fail(error)
         else:

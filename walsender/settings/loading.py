@@ -75,6 +75,7 @@ class Settings:
     :ivar wal_receiver_timeout: seconds; 0 is none.
     :ivar wal_receiver_status_interval: seconds; 0: tell of progress only.
     :ivar wal_retrieve_retry_interval: seconds.
+    :ivar restore_command: shell command that gets a file which is not in the directory; empty: none.
     :ivar hot_standby_feedback: tell the upstream what the standbys need.
     :ivar max_wal_senders: size of the slot table.
     :ivar max_replication_slots: of both kinds together.
@@ -100,6 +101,7 @@ class Settings:
     wal_receiver_timeout: float
     wal_receiver_status_interval: float
     wal_retrieve_retry_interval: float
+    restore_command: str
     hot_standby_feedback: bool
     max_wal_senders: int
     max_replication_slots: int

@@ -132,6 +132,14 @@ SETTINGS: Final = (
         "5s",
     ),
     Setting(
+        "restore_command",
+        String(),
+        "COMMAND",
+        "shell command that gets WAL that is not in the directory; %f: file name, %p: where to put it",
+        derive=_none,
+        derived_default="none",
+    ),
+    Setting(
         "hot_standby_feedback",
         Boolean(),
         "on|off",

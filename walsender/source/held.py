@@ -7,6 +7,7 @@ Where WAL comes from is another's affair: whoever finds or writes more of it han
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,17 +16,21 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from walsender.errors import StartPositionRefused, WalFileMissing
-from walsender.source.interfaces import IWalSource, IWalSubscriber, TimelineEnd
+from walsender.source.fetching import NotFetched
+from walsender.source.interfaces import IWalSource, IWalSubscriber, SegmentUnavailable, TimelineEnd
 from walsender.source.segment_file import OpenSegment, SegmentFiles
-from walsender.wal import WalIdentity, base_name, history_name
+from walsender.wal import WalIdentity, base_name, history_name, parse_file_name, segment_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from twisted.internet.defer import Deferred
+    from twisted.python.failure import Failure
 
     from walsender.lsn import Geometry
+    from walsender.source.fetching import Fetching
     from walsender.source.follower import Follower, Look
+    from walsender.wal import WalDirectory
 
 
 @implementer(IWalSource)
@@ -36,6 +41,7 @@ class HeldWal:
     :param run_in_thread: as `twisted.internet.threads.deferToThread`.
     :param follower: opens files.
     :param directory_mode: as `IWalSource.directory_mode`.
+    :ivar fetching: gets what is not held; ``None``: nobody does.
     """
 
     _log = Logger()
@@ -46,9 +52,10 @@ class HeldWal:
         self._run_in_thread = run_in_thread
         self._follower = follower
         self.directory_mode = directory_mode
-        self._segments = SegmentFiles(self._open)
+        self._segments = SegmentFiles(self._open, self._released)
         self._subscribers: dict[IWalSubscriber, None] = {}
         self._look: Look | None = None
+        self.fetching: Fetching | None = None
 
     # IWalSource
 
@@ -128,9 +135,73 @@ class HeldWal:
         """See `IWalSource`."""
         self._subscribers.pop(subscriber, None)
 
+    # walsender.source.fetching.IReaders
+
+    def segment_names(self, timeline: int, number: int) -> tuple[str, ...]:
+        """See `walsender.source.fetching.IReaders`."""
+        holders = self._directory_now.holders(timeline, number)
+        return tuple(segment_name(holder, number, self.geometry) for holder in holders)
+
+    def is_missing(self, timeline: int, number: int) -> bool:
+        """See `walsender.source.fetching.IReaders`."""
+        try:
+            end = self.end_of(timeline).position
+        except StartPositionRefused:
+            return False
+        if self.geometry.segment_start(number) >= end:
+            return False
+        return self._directory_now.file_for_reading(timeline, number) is None
+
+    def segments_read(self) -> Iterable[tuple[int, int]]:
+        """See `walsender.source.fetching.IReaders`."""
+        return self._segments.read()
+
+    def needed_until(self, name: str) -> tuple[WalDirectory, int]:
+        """See `walsender.source.shelves.INeeds`."""
+        file = parse_file_name(name, self.geometry)
+        end = self.geometry.segment_start(file.number(self.geometry) + 1)
+        with contextlib.suppress(StartPositionRefused):
+            end = min(end, self.end_of(file.timeline).position)
+        return self._directory_now, end
+
     # Inside
 
+    @property
+    def _directory_now(self) -> WalDirectory:
+        assert self._look is not None, "asked for WAL before there is any"
+        return self._look.directory
+
+    def _released(self) -> None:
+        if self.fetching is not None:
+            self.fetching.review_soon()
+
     def _open(self, timeline: int, number: int) -> Deferred[OpenSegment]:
+        """Open a segment that is held, or get it."""
+        opened = self._open_held(timeline, number)
+        if self.fetching is not None:
+            opened.addErrback(self._fetch, self.fetching, timeline, number)
+            self.fetching.read_ahead(timeline, number)
+        return opened
+
+    def _fetch(
+        self, failure: Failure, fetching: Fetching, timeline: int, number: int
+    ) -> Deferred[OpenSegment] | Failure:
+        unavailable = failure.value
+        if not isinstance(unavailable, SegmentUnavailable) or unavailable.error.errno != errno.ENOENT:
+            return failure
+
+        def fetched(segment: OpenSegment | None) -> OpenSegment | Deferred[OpenSegment]:
+            return segment if segment is not None else self._open_held(timeline, number)
+
+        def not_fetched(reason: Failure) -> Failure:
+            if not isinstance(reason.value, NotFetched):
+                return reason
+            unavailable.sought = reason.value.sought
+            return failure
+
+        return fetching.get(timeline, number).addCallbacks(fetched, not_fetched)
+
+    def _open_held(self, timeline: int, number: int) -> Deferred[OpenSegment]:
         assert self._look is not None, "asked for WAL before there is any"
         opened: Deferred[OpenSegment] = self._run_in_thread(
             self._follower.open, self._look, timeline, number, self.end_of(timeline).position

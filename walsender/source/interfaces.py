@@ -39,6 +39,7 @@ class SegmentUnavailable(Exception):
     :ivar segment_number: as `walsender.lsn.Geometry.segment_number`.
     :ivar error: why; ``ENOENT`` if it is not held.
     :ivar earliest: position of the earliest byte that is held on the way to the current timeline; 0 if none.
+    :ivar sought: where else it was looked for, a sentence; ``""`` if nowhere.
     """
 
     def __init__(self, name: str, segment_number: int, error: OSError, earliest: int) -> None:
@@ -47,6 +48,7 @@ class SegmentUnavailable(Exception):
         self.segment_number = segment_number
         self.error = error
         self.earliest = earliest
+        self.sought = ""
 
 
 class IWalSubscriber(Interface):
@@ -98,8 +100,8 @@ class IWalSource(Interface):
         """
         Return an open file to read *timeline*'s bytes of that segment from.
 
-        It fails with `SegmentUnavailable`, or with `walsender.errors.DataCorrupted`
-        if the file is not what its name says.
+        It may take long if the segment has to be fetched, and be cancelled.  It fails with
+        `SegmentUnavailable`, or with `walsender.errors.DataCorrupted` if the file is not what its name says.
         """
 
     def subscribe(subscriber: IWalSubscriber) -> None:

@@ -131,6 +131,19 @@ class RelaySource(HeldWal):
         written: Deferred[None] = self._run_commit(self._write_history, history_name(timeline), content)
         return written.addCallback(kept)
 
+    # walsender.source.shelves.IFetchingKeeper
+
+    def segment_fetched(self, name: str) -> None:
+        """See `walsender.source.shelves.IFetchingKeeper`."""
+        assert self._look is not None, "somebody reads from it"
+        file = parse_file_name(name, self.geometry)
+        number = file.number(self.geometry)
+        self._directory = self._directory.with_segment(file.timeline, number, partial=False)
+        directory = self._look.directory.with_segment(file.timeline, number, partial=False)
+        self._look = replace(self._look, directory=directory)
+
+    # walsender.upstream.receiver.IWalKeeper, the rest of it
+
     def keep_from(
         self,
         timeline: int,

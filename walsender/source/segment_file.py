@@ -35,9 +35,20 @@ class OpenSegment:
     :ivar identity: device and inode.
     :ivar retired: another file has taken this one's name; what is below the flush
         position is still right here, but it will not grow.
+    :ivar nameless: it never had a name that could be taken.
     """
 
-    __slots__ = ("__weakref__", "_files", "descriptor", "end", "identity", "name", "retired", "start")
+    __slots__ = (
+        "__weakref__",
+        "_files",
+        "descriptor",
+        "end",
+        "identity",
+        "name",
+        "nameless",
+        "retired",
+        "start",
+    )
 
     def __init__(self, files: FileOperations, descriptor: int, name: str, start: int, end: int) -> None:
         self._files = files
@@ -45,7 +56,7 @@ class OpenSegment:
         self.name = name
         self.start = start
         self.end = end
-        self.retired = False
+        self.retired = self.nameless = False
         self.identity: Identity = (0, 0)
 
     def __del__(self) -> None:
@@ -70,40 +81,67 @@ class SegmentFiles:
     """
     The segments that are open now, by timeline and segment number.
 
-    :param open_segment: opens one, off the reactor's thread, as a Deferred.
+    :param open_segment: opens one, off the reactor's thread, as a Deferred, which may be cancelled.
+    :param released: called whenever one is closed, from wherever its last reader drops it.
     """
 
-    def __init__(self, open_segment: Callable[[int, int], Deferred[OpenSegment]]) -> None:
+    def __init__(
+        self,
+        open_segment: Callable[[int, int], Deferred[OpenSegment]],
+        released: Callable[[], None] = lambda: None,
+    ) -> None:
         self._open_segment = open_segment
+        self._released = released
         self._open: weakref.WeakValueDictionary[tuple[int, int], OpenSegment] = weakref.WeakValueDictionary()
         self._opening: dict[tuple[int, int], list[Deferred[OpenSegment]]] = {}
+        self._openings: dict[tuple[int, int], Deferred[None]] = {}
 
     def get(self, timeline: int, number: int) -> Deferred[OpenSegment]:
-        """Return the open segment; it is opened once, however many ask at the same time."""
+        """
+        Return the open segment; it is opened once, however many ask at the same time.
+
+        May be cancelled; when nobody waits for it any more, opening it is.
+        """
         key = (timeline, number)
         segment = self._open.get(key)
         if segment is not None and not segment.retired:
             return succeed(segment)
-        waiting: Deferred[OpenSegment] = Deferred()
+        waiting: Deferred[OpenSegment] = Deferred(lambda _: self._left(key, waiting))
         if key in self._opening:
             self._opening[key].append(waiting)
             return waiting
         self._opening[key] = [waiting]
-        maybeDeferred(self._open_segment, timeline, number).addBoth(self._opened, key)
+        opening = maybeDeferred(self._open_segment, timeline, number).addBoth(self._opened, key)
+        if key in self._opening:
+            self._openings[key] = opening
         return waiting
 
     def _opened(self, result: OpenSegment | Failure, key: tuple[int, int]) -> None:
+        self._openings.pop(key, None)
         if isinstance(result, OpenSegment):
             self._open[key] = result
+            weakref.finalize(result, self._released).atexit = False
         for waiting in self._opening.pop(key):
             waiting.callback(result)
+
+    def _left(self, key: tuple[int, int], waiting: Deferred[OpenSegment]) -> None:
+        """Somebody no longer wants what is being opened."""
+        waiting_now = self._opening.get(key, [])
+        if waiting in waiting_now:
+            waiting_now.remove(waiting)
+            if not waiting_now and key in self._openings:
+                self._openings[key].cancel()
+
+    def read(self) -> set[tuple[int, int]]:
+        """Return timeline and number of what is open or being opened."""
+        return {*self._open, *self._opening}
 
     def in_use(self) -> frozenset[CoveredFile]:
         """Return the files that are open and current, by name and identity."""
         return frozenset(
             CoveredFile(segment.name, segment.identity)
             for segment in self._open.values()
-            if not segment.retired
+            if not (segment.retired or segment.nameless)
         )
 
     def retire(self, files: frozenset[CoveredFile]) -> None:
@@ -138,6 +176,7 @@ class Cursor:
         self._segment: OpenSegment | None = None
         self._next: OpenSegment | None = None
         self._ahead_of: OpenSegment | None = None
+        self._opening: set[Deferred[OpenSegment]] = set()
         self._closed = False
 
     def slice(self, start: int, end: int) -> WalSlice | None:
@@ -172,13 +211,24 @@ class Cursor:
             self._segment = segment
             if last == first:
                 return None
-            return self._open_segment(last).addCallback(opened_last)
+            return self._opened(last).addCallback(opened_last)
 
         def opened_last(segment: OpenSegment) -> None:
             if not self._closed:
                 self._next = segment
 
-        return self._open_segment(first).addCallback(opened_first)
+        return self._opened(first).addCallback(opened_first)
+
+    def _opened(self, number: int) -> Deferred[OpenSegment]:
+        """Return a segment, as long as `close` is not called."""
+        opening = self._open_segment(number)
+        self._opening.add(opening)
+
+        def done(result: OpenSegment | Failure) -> OpenSegment | Failure:
+            self._opening.discard(opening)
+            return result
+
+        return opening.addBoth(done)
 
     def read_ahead(self, limit: int) -> None:
         """
@@ -196,7 +246,7 @@ class Cursor:
             if self._segment is segment:
                 self._next = following
 
-        self._open_segment(segment.end // self._segment_size).addCallbacks(opened, lambda _: None)
+        self._opened(segment.end // self._segment_size).addCallbacks(opened, lambda _: None)
 
     def covers(self, start: int, end: int) -> bool:
         """Whether all from *start* to *end* can be sliced, from files that still have their names."""
@@ -212,3 +262,5 @@ class Cursor:
         """Let go of the files, for good."""
         self._closed = True
         self._segment = self._next = self._ahead_of = None
+        for opening in list(self._opening):
+            opening.cancel()

@@ -19,6 +19,7 @@ from .segment import (
     segment_name,
 )
 from .verify import VerifiedWal, verify_wal
+from .whole import check_whole
 
 __all__ = [
     "FORMATS",
@@ -45,6 +46,7 @@ __all__ = [
     "WalIdentity",
     "WritableFiles",
     "base_name",
+    "check_whole",
     "find_current_end",
     "find_end",
     "history_name",

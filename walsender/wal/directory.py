@@ -30,7 +30,7 @@ from .segment import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from .files import FileOperations
     from .segment import WalFileName
@@ -199,10 +199,15 @@ class WalDirectory:
         """
         if self.identity is None:
             return None
-        for descendant in self._descendants_from(timeline, number):
-            if name := self.file_for(descendant, number):
+        for holder in self.holders(timeline, number):
+            if name := self.file_for(holder, number):
                 return name
-        return self.file_for(self.timeline_on_line(timeline, number), number)
+        return None
+
+    def holders(self, timeline: int, number: int) -> Iterator[int]:
+        """Yield the timelines in whose files segment *number* is looked for, as `file_for_reading` does."""
+        yield from self._descendants_from(timeline, number)
+        yield self.timeline_on_line(timeline, number)
 
     def _descendants_from(self, timeline: int, number: int) -> Iterable[int]:
         """Yield the timelines that begin in segment *number*, where *timeline* ends, nearest first."""

@@ -53,6 +53,7 @@ class DefaultsTests(LoadingTestCase):
                 wal_receiver_timeout=60.0,
                 wal_receiver_status_interval=10.0,
                 wal_retrieve_retry_interval=5.0,
+                restore_command="",
                 hot_standby_feedback=False,
                 max_wal_senders=100,
                 max_replication_slots=100,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
 from walsender.source import Cursor, SegmentUnavailable
@@ -101,6 +102,6 @@ class CursorTests(SynchronousTestCase):
         self.source.release()
         self.cursor.close()
         self.assertEqual(0, self.source.open_count)
+        self.failureResultOf(opening, CancelledError)
         self.source.release()
-        self.successResultOf(opening)
         self.assertEqual(0, self.source.open_count)

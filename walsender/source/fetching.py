@@ -1,0 +1,294 @@
+"""
+`Fetching`: WAL that is not in the directory, from whoever still has it.
+
+A reader that needs a missing segment waits while it is fetched, and what it will need
+next is fetched ahead.  However many readers want a segment, it is fetched once.  When
+nobody wants it any more, that is given up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from walsender.errors import WalsenderError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+    from walsender.lsn import Geometry
+    from walsender.source.segment_file import OpenSegment
+
+AT_ONCE: Final = 3
+"""So many segments are fetched at the same time: enough to hide an archive's latency, few enough to bear."""
+
+# What is fetched ahead of one reader, and what waits to be read in all.  Fast readers are kept
+# busy by some segments of the usual 16 MB; what they leave unread costs disk.
+_AHEAD: Final = 64 << 20  # bytes
+_MOST_AHEAD: Final = 8  # segments
+_MOST_IN_ALL: Final = 1 << 30  # bytes
+
+Names = tuple[str, ...]
+"""The files of which any holds what is wanted, the best first."""
+
+
+class NotFetched(Exception):
+    """
+    Nobody has a segment.
+
+    :ivar sought: who was asked and what each said, sentences for a detail.
+    """
+
+    def __init__(self, sought: str) -> None:
+        super().__init__(sought)
+        self.sought = sought
+
+
+class IWalProvider(Protocol):
+    """Somebody who may have WAL files."""
+
+    @property
+    def description(self) -> str:
+        """Who it is, for messages."""
+
+    def fetch(self, name: str, directory: str) -> Deferred[bool]:
+        """
+        Make the file *name* in *directory*; fires with whether it has that file.
+
+        May be cancelled, and fires only when nothing is written there any more.  Fails with
+        `walsender.errors.WalsenderError` when it could not be found out.
+        """
+
+
+class IShelf(Protocol):
+    """Where fetched segments are kept."""
+
+    def begin(self) -> Deferred[str]:
+        """Return a new directory to fetch into."""
+
+    def keep(self, directory: str, name: str) -> Deferred[OpenSegment | None]:
+        """
+        Take over what has come, if it is good; fires with ``None`` if it can be opened by name.
+
+        Fails with `walsender.errors.WalFileError`.
+        """
+
+    def discard(self, directory: str) -> Deferred[None]:
+        """Remove a directory and what is left in it."""
+
+    def close(self) -> Deferred[None]:
+        """Leave nothing behind."""
+
+
+class IReaders(Protocol):
+    """What is held, and who reads."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """As `walsender.source.IWalSource`."""
+
+    def segment_names(self, timeline: int, number: int) -> Names:
+        """Return the files that *timeline*'s bytes of a segment could be read from."""
+
+    def is_missing(self, timeline: int, number: int) -> bool:
+        """Return whether *timeline* has such a segment, and no file of it is held."""
+
+    def segments_read(self) -> Iterable[tuple[int, int]]:
+        """Return timeline and number of each segment that is open, or asked for."""
+
+
+@dataclass(eq=False)
+class _Job:
+    """One segment that is fetched, or waits for its turn or its reader."""
+
+    names: Names
+    waiting: list[Deferred[OpenSegment | None]] = field(default_factory=list)
+    running: Deferred[Any] | None = None
+    segment: OpenSegment | None = None  # fetched ahead
+
+
+class Fetching:
+    """
+    Fetches segments for readers.
+
+    :ivar providers: who is asked, in this order; may be changed at any time.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, clock: IReactorTime, shelf: IShelf, readers: IReaders, providers: Sequence[IWalProvider] = ()
+    ) -> None:
+        self._clock = clock
+        self._shelf = shelf
+        self._readers = readers
+        self.providers = providers
+        self._jobs: dict[Names, _Job] = {}
+        self._running: set[Deferred[Any]] = set()
+        self._complaints: dict[str, str] = {}
+        self._reviewing: IDelayedCall | None = None
+        self._stopping = False
+
+    def start(self) -> None:
+        """Begin."""
+        self._stopping = False
+
+    def stop(self) -> Deferred[None]:
+        """Give up all that is under way; fires when nothing runs any more and nothing is left behind."""
+        self._stopping = True
+        if self._reviewing is not None:
+            self._reviewing.cancel()
+            self._reviewing = None
+        jobs = list(self._jobs.values())
+        waiting = [deferred for job in jobs for deferred in job.waiting]
+        self._give_up(jobs)
+        for deferred in waiting:
+            deferred.errback(NotFetched(""))
+        ended = DeferredList(list(self._running))
+        return ended.addCallback(lambda _: self._shelf.close())
+
+    def get(self, timeline: int, number: int) -> Deferred[OpenSegment | None]:
+        """
+        Return a missing segment, or ``None`` when it is no longer missing; may be cancelled.
+
+        Fails with `NotFetched`.
+        """
+        names = self._readers.segment_names(timeline, number)
+        waiting: Deferred[OpenSegment | None] = Deferred(lambda _: self._left(names, waiting))
+        if self._stopping or not self.providers:
+            waiting.errback(NotFetched(""))
+            return waiting
+        job = self._jobs.setdefault(names, _Job(names))
+        if job.segment is not None:
+            del self._jobs[names]
+            waiting.callback(job.segment)
+        else:
+            job.waiting.append(waiting)
+        self._pump()
+        return waiting
+
+    def read_ahead(self, timeline: int, number: int) -> None:
+        """Fetch what a reader of that segment will need next, as far as it is missing."""
+        if self._stopping or not self.providers:
+            return
+        readers = self._readers
+        most = max(1, _MOST_IN_ALL // readers.geometry.segment_size)
+        for following in range(number + 1, number + 1 + self._window):
+            if not readers.is_missing(timeline, following):
+                continue
+            names = readers.segment_names(timeline, following)
+            if names not in self._jobs and len(self._jobs) < most:
+                self._jobs[names] = _Job(names)
+        self._pump()
+
+    def review_soon(self) -> None:
+        """A reader may have gone; called from anywhere, a destructor too."""
+        if self._reviewing is None and self._jobs and not self._stopping:
+            self._reviewing = self._clock.callLater(0, self._review)
+
+    # Inside
+
+    @property
+    def _window(self) -> int:
+        return max(1, min(_MOST_AHEAD, _AHEAD // self._readers.geometry.segment_size))
+
+    def _review(self) -> None:
+        """Give up what nobody wants."""
+        self._reviewing = None
+        wanted = {
+            self._readers.segment_names(timeline, number + step)
+            for timeline, number in self._readers.segments_read()
+            for step in range(self._window + 1)
+        }
+        self._give_up([job for job in self._jobs.values() if not job.waiting and job.names not in wanted])
+        self._pump()
+
+    def _left(self, names: Names, waiting: Deferred[OpenSegment | None]) -> None:
+        job = self._jobs.get(names)
+        if job is not None and waiting in job.waiting:
+            job.waiting.remove(waiting)
+            self.review_soon()
+
+    def _give_up(self, jobs: list[_Job]) -> None:
+        """Forget jobs; what is under way of them has directories of its own, and is in nobody's way."""
+        for job in jobs:
+            del self._jobs[job.names]
+            job.waiting = []
+        for job in jobs:
+            if job.running is not None:
+                job.running.cancel()
+
+    def _pump(self) -> None:
+        """Begin what may be begun, what somebody waits for first."""
+        while len(self._running) < AT_ONCE and not self._stopping:
+            idle = [job for job in self._jobs.values() if job.running is None and job.segment is None]
+            if not idle:
+                return
+            self._start(next((job for job in idle if job.waiting), idle[0]))
+
+    def _start(self, job: _Job) -> None:
+        running: Deferred[OpenSegment | None] = Deferred.fromCoroutine(self._fetch(job.names))
+        job.running = running
+        self._running.add(running)
+        running.addBoth(self._fetched, job, running)
+
+    def _fetched(
+        self, result: OpenSegment | Failure | None, job: _Job, running: Deferred[OpenSegment | None]
+    ) -> None:
+        self._running.discard(running)
+        job.running = None
+        if self._jobs.get(job.names) is job:
+            if job.waiting or not result or isinstance(result, Failure):
+                del self._jobs[job.names]
+            else:
+                job.segment = result
+                self.review_soon()  # whoever it was for may have gone meanwhile
+        if isinstance(result, Failure) and not result.check(NotFetched, CancelledError):
+            self._log.failure("fetching WAL failed", result)
+            result = Failure(NotFetched(""))
+        waiting, job.waiting = job.waiting, []
+        for deferred in waiting:
+            deferred.callback(result)
+        self._pump()
+
+    async def _fetch(self, names: Names) -> OpenSegment | None:
+        """Ask one after another for one file after another."""
+        sought = []
+        for provider in list(self.providers):
+            answer = f"{provider.description} does not have it"
+            for name in names:
+                directory = await self._shelf.begin()
+                try:
+                    if await provider.fetch(name, directory):
+                        segment = await self._shelf.keep(directory, name)
+                        self._complaints.pop(provider.description, None)
+                        self._log.info(
+                            'fetched WAL file "{name}" ({provider})',
+                            name=name,
+                            provider=provider.description,
+                        )
+                        return segment
+                except WalsenderError as error:
+                    answer = error.message
+                    if not answer.startswith(provider.description):
+                        answer = f"{provider.description}: {answer}"
+                    self._complain(provider, answer, error)
+                finally:
+                    await self._shelf.discard(directory)
+            sought.append(answer)
+        raise NotFetched(f"It is not in the directory, and was not found elsewhere: {'; '.join(sought)}.")
+
+    def _complain(self, provider: IWalProvider, complaint: str, error: WalsenderError) -> None:
+        """Say what is wrong, once while it stays the same."""
+        if self._complaints.get(provider.description) != complaint:
+            self._complaints[provider.description] = complaint
+            more = " ".join(text for text in (error.detail, error.hint) if text)
+            self._log.error(
+                "cannot fetch WAL: {complaint}{more}", complaint=complaint, more=f" ({more})" if more else ""
+            )
