@@ -29,6 +29,7 @@ from relay_helpers import (
     wait_for_streaming,
 )
 
+from walsender.lsn import LSN
 from walsender.testing.installation import PostgresInstallation
 from walsender.testing.postgres import Cluster, PgBench, free_port
 from walsender.testing.processes import WalsenderProcess, conninfo, wait_until
@@ -180,8 +181,12 @@ def transactions(installation: PostgresInstallation, wal: Path, copy: Path) -> s
     for path in wal.glob("00000001*"):
         shutil.copy(path, copy / path.name.removesuffix(".partial"))
     first = min(path.name for path in copy.iterdir())
+    start = LSN(int(first[16:], 16) * SEGMENT_SIZE)
     dump = subprocess.run(
-        [installation.program("pg_waldump"), "--rmgr=Transaction", f"--path={copy}", first],
+        [
+            installation.program("pg_waldump"),
+            *("--rmgr=Transaction", "--timeline=1", f"--path={copy}", f"--start={start}"),
+        ],
         capture_output=True,
         text=True,
         check=False,  # it ends with an error where WAL ends
