@@ -223,13 +223,14 @@ def check_locks(settings: Settings) -> None:
 
 def state_directory_needed(settings: Settings) -> bool:
     """
-    Return whether ``state_directory`` is used from the start: it was set, or there are slots in it.
+    Return whether ``state_directory`` is used from the start: it was set, there are slots in it, or this
+    is a relay, which must know of all slots before it removes any WAL.
 
-    The default one is made only when there is something to put into it.
+    The default one is otherwise made only when there is something to put into it.
 
     :raises walsender.errors.ConfigurationError: that cannot be found out.
     """
-    if settings.sources["state_directory"] != "default":
+    if settings.primary_conninfo or settings.sources["state_directory"] != "default":
         return True
     try:
         return SlotStorage(REAL_SLOT_FILES, settings.state_directory).holds_slots()

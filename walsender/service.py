@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IListeningPort
     from twisted.python.failure import Failure
 
+    from walsender.lsn import LSN
     from walsender.wire.dialect.first import ByteOrder
 
 # How long SIGTERM waits for standbys to take the end of their streams.
@@ -112,11 +113,11 @@ class WalSenderService(Service):
                 end=identity.geometry.lsn(verified.end),
                 records=verified.records,
             )
-        self._supply = make_supply(reactor, settings, self._standbys_need)
-        self.source = self._supply.source
         run_in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
         storage = SlotStorage(REAL_SLOT_FILES, settings.state_directory, self._hold_state_directory)
         self.slots = ReplicationSlots(storage, settings.max_replication_slots, reactor, run_in_thread)
+        self._supply = make_supply(reactor, settings, self._standbys_need, self.slots, self._oldest_sent)
+        self.source = self._supply.source
         # An empty relay does not know yet whose WAL it will have, and lets nobody in before it does.
         dialect: Dialect = ModernDialect(_NEWEST)
         if identity is not None:
@@ -308,6 +309,9 @@ class WalSenderService(Service):
     def _standbys_need(self) -> tuple[int, int]:
         return self.factory.slot_table.oldest_transactions()
 
+    def _oldest_sent(self) -> LSN:
+        return self.factory.slot_table.oldest_sent()
+
     def wal_grew(self) -> None:
         """See `walsender.source.IWalSubscriber`: an empty relay has its first WAL."""
         self.source.unsubscribe(self)
@@ -343,7 +347,10 @@ class WalSenderService(Service):
             raise state_directory_unusable(self.settings, error) from error
         for slot in self.slots:
             self.log.info(
-                'replication slot "{name}" found, restart_lsn {lsn}', name=slot.name, lsn=slot.restart_lsn
+                'replication slot "{name}" found, restart_lsn {lsn}{lost}',
+                name=slot.name,
+                lsn=slot.restart_lsn,
+                lost=", its WAL has been removed" if slot.invalidation_reason else "",
             )
 
     def _refuse(self, error: ConfigurationError) -> NoReturn:

@@ -20,6 +20,7 @@ from walsender.errors import ConfigurationError, WalFileError, WalsenderError
 from walsender.preflight import wal_directory_error
 from walsender.replication_slots import check_name
 from walsender.restore_command import RestoreCommand
+from walsender.retention import Limits, WalRemover
 from walsender.source import (
     AT_ONCE,
     DirectorySource,
@@ -30,6 +31,7 @@ from walsender.source import (
     TemporaryShelf,
 )
 from walsender.source.notifier import DirectoryNotifier
+from walsender.source.relay import MAY_REMOVE_WAL
 from walsender.state_lock import StateLock
 from walsender.upstream import ReceiverSettings, WalReceiver
 from walsender.wal import REAL_FILES
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
     from twisted.python.failure import Failure
 
+    from walsender.lsn import LSN
+    from walsender.replication_slots import ReplicationSlots
     from walsender.sender import IServerReactor
     from walsender.settings import Settings
     from walsender.source.held import HeldWal
@@ -170,6 +174,7 @@ class RelaySupply:
     WAL from an upstream.
 
     :param feedback: returns what the standbys need, as 64-bit transaction ids.
+    :param oldest_sent: returns the lowest LSN that a connected standby has been sent; 0: there is none.
     :raises walsender.errors.ConfigurationError: the settings of the upstream make no sense.
     """
 
@@ -181,6 +186,8 @@ class RelaySupply:
         settings: Settings,
         run_in_thread: Callable[..., Deferred[Any]],
         feedback: Callable[[], tuple[int, int]],
+        slots: ReplicationSlots,
+        oldest_sent: Callable[[], LSN],
     ) -> None:
         self._reactor = reactor
         self._settings = settings
@@ -191,6 +198,14 @@ class RelaySupply:
         path = settings.wal_directory
         self.source = RelaySource(
             run_in_thread, self._thread.run, REAL_FILES, path, directory_mode=_directory_mode(path)
+        )
+        self._remover = WalRemover(
+            reactor,
+            self.source,
+            slots,
+            oldest_sent,
+            _limits(settings),
+            permission=str(Path(path, MAY_REMOVE_WAL)),
         )
         self._receiver = WalReceiver(
             reactor,
@@ -242,6 +257,7 @@ class RelaySupply:
 
     def _begin(self, _: None, started: Deferred[None]) -> None:
         if not self._stopping:
+            self._remover.start()
             self._receiver.start()
         started.callback(None)
 
@@ -257,7 +273,7 @@ class RelaySupply:
     def stop(self) -> Deferred[None]:
         """See `ISupply`."""
         self._stopping = True
-        ended = DeferredList([self._fetching.stop(), self._receiver.stop()])
+        ended = DeferredList([self._remover.stop(), self._fetching.stop(), self._receiver.stop()])
         return ended.addCallback(self._stopped)
 
     def _stopped(self, _: object) -> None:
@@ -279,6 +295,7 @@ class RelaySupply:
             self._receiver.reconfigure(self._connector(settings), now, self._feedback(settings))
         self._fetching.providers = providers
         self._settings = settings
+        self._remover.reconfigure(_limits(settings))
 
 
 def _receiver_settings(settings: Settings) -> ReceiverSettings:
@@ -296,6 +313,15 @@ def _receiver_settings(settings: Settings) -> ReceiverSettings:
     )
 
 
+def _limits(settings: Settings) -> Limits:
+    return Limits(keep=_bytes(settings.wal_keep_size), slots=_bytes(settings.max_slot_wal_keep_size))
+
+
+def _bytes(megabytes: int) -> int | None:
+    """Return a size in bytes; ``None`` for -1."""
+    return None if megabytes < 0 else megabytes << 20
+
+
 def _complaint(settings: Settings, name: str, error: WalsenderError) -> ConfigurationError:
     return ConfigurationError(
         f'{error.message} (parameter "{name}" from {settings.sources[name]})', hint=error.hint
@@ -303,15 +329,20 @@ def _complaint(settings: Settings, name: str, error: WalsenderError) -> Configur
 
 
 def make_supply(
-    reactor: IServerReactor, settings: Settings, feedback: Callable[[], tuple[int, int]]
+    reactor: IServerReactor,
+    settings: Settings,
+    feedback: Callable[[], tuple[int, int]],
+    slots: ReplicationSlots,
+    oldest_sent: Callable[[], LSN],
 ) -> ISupply:
     """
     Return where these settings say that WAL comes from.
 
     :param feedback: returns what the standbys need, as 64-bit transaction ids.
+    :param oldest_sent: returns the lowest LSN that a connected standby has been sent; 0: there is none.
     :raises walsender.errors.ConfigurationError: they make no sense.
     """
     run_in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
     if settings.primary_conninfo:
-        return RelaySupply(reactor, settings, run_in_thread, feedback)
+        return RelaySupply(reactor, settings, run_in_thread, feedback, slots, oldest_sent)
     return DirectorySupply(reactor, settings, run_in_thread)

@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "upstream": {"errors", "lsn", "reply_timeout", "settings.values", "wal", "wire"},
     "source": {"errors", "lsn", "upstream", "wal"},
     "replication_slots": {"errors", "lsn"},
+    "retention": {"errors", "lsn", "replication_slots", "source", "wal"},
     # Never the settings object: a client may set a few of them itself, by the same rules.
     "sender": {
         "auth",
@@ -57,9 +58,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "restore_command": {"errors"},
     "supply": {
         "errors",
+        "lsn",
         "preflight",
         "replication_slots",
         "restore_command",
+        "retention",
         "sender.IServerReactor",
         "settings",
         "source",
@@ -107,6 +110,7 @@ DEPENDENCIES: dict[str, set[str]] = {
     "reply_timeout": TWISTED,
     "source": TWISTED,
     "replication_slots": {*TWISTED, "google_crc32c"},
+    "retention": TWISTED,
     "sender": TWISTED,
     "preflight": TWISTED,
     "signals": TWISTED,

@@ -77,6 +77,8 @@ class Settings:
     :ivar wal_retrieve_retry_interval: seconds.
     :ivar restore_command: shell command that gets a file which is not in the directory; empty: none.
     :ivar hot_standby_feedback: tell the upstream what the standbys need.
+    :ivar wal_keep_size: MB; -1: keep all.
+    :ivar max_slot_wal_keep_size: MB; -1: no limit.
     :ivar max_wal_senders: size of the slot table.
     :ivar max_replication_slots: of both kinds together.
     :ivar wal_sender_timeout: seconds; 0 is none.
@@ -103,6 +105,8 @@ class Settings:
     wal_retrieve_retry_interval: float
     restore_command: str
     hot_standby_feedback: bool
+    wal_keep_size: int
+    max_slot_wal_keep_size: int
     max_wal_senders: int
     max_replication_slots: int
     wal_sender_timeout: float

@@ -147,6 +147,20 @@ SETTINGS: Final = (
         "off",
     ),
     Setting(
+        "wal_keep_size",
+        Integer(-1, MAX_INTEGER, "MB"),
+        "SIZE",
+        "relay: keep at least so much WAL; -1: all of it, nothing is ever removed",
+        "-1",
+    ),
+    Setting(
+        "max_slot_wal_keep_size",
+        Integer(-1, MAX_INTEGER, "MB"),
+        "SIZE",
+        "relay: keep no more than so much WAL for replication slots; -1: as much as they need",
+        "-1",
+    ),
+    Setting(
         "max_wal_senders",
         Integer(0, 262143),
         "NUMBER",

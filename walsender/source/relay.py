@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from twisted.internet.defer import succeed
 from twisted.logger import Logger
 
-from walsender.errors import file_error
+from walsender.errors import WalFileError, file_error
 from walsender.source.follower import Follower, Look
 from walsender.source.held import HeldWal
 from walsender.upstream import GroupCommit, SegmentWriter
 from walsender.upstream.segment_writer import REPLACEMENT
-from walsender.wal import EndOfWal, TimelineHistory, WalDirectory, history_name, parse_file_name
+from walsender.wal import EndOfWal, TimelineHistory, WalDirectory, history_name, parse_file_name, segment_name
 from walsender.wal.segment import FileKind, base_name
 
 if TYPE_CHECKING:
@@ -37,6 +39,14 @@ if TYPE_CHECKING:
 _REMEMBERED: Final = 64
 
 _TEMPORARY: Final = ".tmp"
+
+MAY_REMOVE_WAL: Final = "walsender.may_remove_wal"
+"""
+A file of this name in a WAL directory says that WAL may be removed from it.
+
+A relay makes it in a directory that it begins empty.  What somebody else has begun is an
+archive until an administrator makes the file.
+"""
 
 
 class RelaySource(HeldWal):
@@ -67,6 +77,8 @@ class RelaySource(HeldWal):
         self._directory = WalDirectory(path)
         self._received: list[CoveredFile] = []
         self._distrusted: set[Identity] = set()
+        self._receiving_at = 0
+        self._leaving: list[tuple[int, int]] = []
 
     def start(self) -> Deferred[None]:
         """Look what is held, and make it durable; fires when that can be served and gone on with."""
@@ -76,7 +88,10 @@ class RelaySource(HeldWal):
     def _first_look(self) -> Look | None:
         """Clear up what a crash has left, then look; in a thread."""
         try:
-            for name in self._files.list_directory(self._path):
+            names = self._files.list_directory(self._path)
+            if all(parse_file_name(name).kind is FileKind.OTHER for name in names):
+                self._begin_directory(names)
+            for name in names:
                 base = name.removesuffix(REPLACEMENT).removesuffix(_TEMPORARY)
                 if base != name and parse_file_name(base).kind is not FileKind.OTHER:
                     self._files.remove(f"{self._path}/{name}")
@@ -84,6 +99,12 @@ class RelaySource(HeldWal):
         except OSError as error:
             raise file_error(f'could not use directory "{self._path}"', error) from error
         return self._follower.look(listing=True, skip_gap=False)
+
+    def _begin_directory(self, names: list[str]) -> None:
+        """Say that this directory is ours, before there is any WAL in it."""
+        if MAY_REMOVE_WAL not in names:
+            descriptor = self._files.create(f"{self._path}/{MAY_REMOVE_WAL}")
+            self._files.close(descriptor)  # it is its name that counts
 
     def _begin(self, look: Look | None) -> None:
         if look is not None:
@@ -138,6 +159,7 @@ class RelaySource(HeldWal):
         assert self._look is not None, "somebody reads from it"
         file = parse_file_name(name, self.geometry)
         number = file.number(self.geometry)
+        self._leaving = [segment for segment in self._leaving if segment != (file.timeline, number)]
         self._directory = self._directory.with_segment(file.timeline, number, partial=False)
         directory = self._look.directory.with_segment(file.timeline, number, partial=False)
         self._look = replace(self._look, directory=directory)
@@ -154,6 +176,7 @@ class RelaySource(HeldWal):
     ) -> GroupCommit:
         """See `walsender.upstream.receiver.IWalKeeper`."""
         self._received.clear()
+        self._receiving_at = start
         writer = SegmentWriter(
             self._files,
             self._path,
@@ -171,7 +194,81 @@ class RelaySource(HeldWal):
 
         return GroupCommit(writer, self._run_commit, done, failed)
 
+    # walsender.retention.remover.IRemovableWal
+
+    @property
+    def receiving_at(self) -> int:
+        """See `walsender.retention.remover.IRemovableWal`."""
+        return self._receiving_at or self.held_position
+
+    def may_remove(self) -> Deferred[bool]:
+        """See `walsender.retention.remover.IRemovableWal`."""
+        return self._run_commit(self._is_ours)
+
+    def has_before(self, number: int) -> bool:
+        """See `walsender.retention.remover.IRemovableWal`."""
+        before = self._directory.segments_before(number, self.held_timeline)
+        return bool(self._leaving) or next(before, None) is not None
+
+    def remove_before(self, number: int, at_most: int) -> Deferred[int]:
+        """
+        See `walsender.retention.remover.IRemovableWal`.
+
+        From now on nobody finds them here; the files go in the thread of the commits.  Whoever brings such a
+        segment back must give it its name in that thread too, or it is taken for the one that has to go.
+        """
+        before = self._directory.segments_before(number, self.held_timeline)
+        leaving = list(islice(before, at_most))
+        self._leaving += leaving
+        if not self._leaving or self._look is None:
+            return succeed(0)
+        directory = self._directory = self._directory.without_segments(leaving)
+        gone = {segment_name(*segment, self.geometry): segment for segment in self._leaving}
+        validated = {base: file for base, file in self._look.validated.items() if base not in gone}
+        self._look = replace(self._look, directory=directory, validated=validated)
+
+        def removed(names: list[str], error: WalFileError | None) -> int:
+            self._leaving = [segment for name, segment in gone.items() if name not in names]
+            if error is not None:
+                raise error
+            return len(names)
+
+        done: Deferred[tuple[list[str], WalFileError | None]] = self._run_commit(
+            self._remove, list(gone), directory.forms
+        )
+        return done.addCallback(lambda result: removed(*result))
+
     # Inside
+
+    def _is_ours(self) -> bool:
+        """Return whether WAL may be removed here; in a thread."""
+        try:
+            self._files.path_identity(f"{self._path}/{MAY_REMOVE_WAL}")
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise file_error(f'could not stat file "{MAY_REMOVE_WAL}"', error) from error
+        return True
+
+    def _remove(self, names: list[str], forms: tuple[str, ...]) -> tuple[list[str], WalFileError | None]:
+        """Remove segments; return which are gone for good, and why no more are; in a thread."""
+        removed = []
+        try:
+            for name in names:
+                for form in forms:
+                    self._remove_file(name + form)
+                removed.append(name)
+            self._files.sync_directory(self._path)
+        except OSError as error:
+            return removed, file_error('could not remove old WAL from "pg_wal"', error)
+        return removed, None
+
+    def _remove_file(self, name: str) -> None:
+        path = f"{self._path}/{name}"
+        with contextlib.suppress(FileNotFoundError):
+            # A new file may get its number, and must not be taken for it.
+            self._distrusted.discard(self._files.path_identity(path))
+            self._files.remove(path)
 
     def _write_history(self, name: str, content: bytes) -> None:
         """Make a history file durable under its name; in a thread."""
@@ -196,6 +293,7 @@ class RelaySource(HeldWal):
         """Show what has become durable, if it is of the timeline that standbys can have, or its successor."""
         if commit.identity is None:
             return  # nothing has come yet
+        self._receiving_at = commit.position
         self._received += commit.files
         history = self._directory.history(timeline)
         geometry = commit.identity.geometry

@@ -9,6 +9,7 @@ fraction of a second for an archive of 100,000 segments.
 from __future__ import annotations
 
 import bisect
+import heapq
 import itertools
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
@@ -30,7 +31,7 @@ from .segment import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from .files import FileOperations
     from .segment import WalFileName
@@ -96,6 +97,33 @@ class WalDirectory:
             ranges=dict(sorted({**self.ranges, timeline: runs}.items())),
             _other_forms={**self._other_forms, timeline: other},
         )
+
+    def segments_before(self, number: int, timeline: int) -> Iterator[tuple[int, int]]:
+        """
+        Yield the segments with lower numbers as timeline and number, in the order of WAL.
+
+        :param timeline: those of higher timelines, which may still be on their way, are left out.
+        """
+        numbers = [
+            _numbers_before(number, holder, runs)
+            for holder, runs in self.ranges.items()
+            if holder <= timeline
+        ]
+        return ((holder, held) for held, holder in heapq.merge(*numbers))
+
+    def without_segments(self, segments: Collection[tuple[int, int]]) -> WalDirectory:
+        """Return this directory after segments, by timeline and number, have been removed."""
+        ranges, forms = dict(self.ranges), dict(self._other_forms)
+        for timeline in {timeline for timeline, _ in segments}:
+            gone = {number for holder, number in segments if holder == timeline}
+            runs = tuple(part for run in ranges.get(timeline, ()) for part in _without(run, gone))
+            ranges[timeline] = runs
+            if not runs:
+                del ranges[timeline]
+            forms[timeline] = {
+                number: form for number, form in forms.get(timeline, {}).items() if number not in gone
+            }
+        return replace(self, ranges=ranges, _other_forms=forms)
 
     def with_history(self, history: TimelineHistory, content: bytes) -> WalDirectory:
         """Return this directory after a history file has been made."""
@@ -357,6 +385,24 @@ def _with_number(runs: tuple[range, ...], number: int) -> tuple[range, ...]:
     if runs and runs[-1].stop == number:
         return (*runs[:-1], range(runs[-1].start, number + 1))
     return _runs({number}.union(*runs))
+
+
+def _numbers_before(number: int, timeline: int, runs: Iterable[range]) -> Iterator[tuple[int, int]]:
+    """Yield the segment numbers below *number*, ascending, each with the timeline."""
+    for run in runs:
+        for held in range(run.start, min(run.stop, number)):
+            yield held, timeline
+
+
+def _without(run: range, gone: set[int]) -> Iterable[range]:
+    """Yield what is left of a run."""
+    start = run.start
+    for number in sorted(gone.intersection(run)):
+        if number > start:
+            yield range(start, number)
+        start = number + 1
+    if start < run.stop:
+        yield range(start, run.stop)
 
 
 def _runs(numbers: set[int]) -> tuple[range, ...]:

@@ -55,6 +55,8 @@ class DefaultsTests(LoadingTestCase):
                 wal_retrieve_retry_interval=5.0,
                 restore_command="",
                 hot_standby_feedback=False,
+                wal_keep_size=-1,
+                max_slot_wal_keep_size=-1,
                 max_wal_senders=100,
                 max_replication_slots=100,
                 wal_sender_timeout=60.0,

@@ -358,3 +358,33 @@ class TimelineTests(SynchronousTestCase):
         self.assertEqual(name(2, 2), directory.file_for_reading(1, 2))
         self.assertEqual(name(3, 2), directory.file_for_reading(3, 3))
         self.assertEqual(name(4, 3), directory.file_for_reading(2, 4))
+
+
+class WithoutSegmentsTests(SynchronousTestCase):
+    """A directory after segments have been removed."""
+
+    @given(st.sets(st.tuples(st.integers(1, 3), st.integers(0, 12))), st.data())
+    def test_sameAsNeverListed(self, segments: set[tuple[int, int]], data: st.DataObject) -> None:
+        """What is left is what a listing without them gives."""
+        gone = data.draw(st.sets(st.sampled_from(sorted(segments)))) if segments else set()
+
+        def listed(held: set[tuple[int, int]]) -> WalDirectory:
+            directory = WalDirectory(PATH)
+            for timeline, number in sorted(held):
+                directory = directory.with_segment(timeline, number, partial=number % 3 == 0)
+            return directory
+
+        left = listed(segments).without_segments(gone)
+        self.assertEqual(listed(segments - gone).ranges, left.ranges)
+        for number, timeline in ((5, 1), (9, 2), (13, 3)):
+            expected = sorted(
+                (other for other in segments - gone if other[1] < number and other[0] <= timeline),
+                key=lambda segment: (segment[1], segment[0]),
+            )
+            self.assertEqual(expected, list(left.segments_before(number, timeline)))
+
+    def test_names(self) -> None:
+        """A segment that is made again under a removed one's number has its own form."""
+        directory = scan(archive(3, partial=True)).without_segments([(1, 3)])
+        self.assertIsNone(directory.file_for(1, 3))
+        self.assertEqual(name(3), directory.with_segment(1, 3, partial=False).file_for(1, 3))

@@ -1,0 +1,6 @@
+"""How much WAL a relay keeps, and what happens to the rest."""
+
+from walsender.retention.decision import Demand, Limits, WalStatus, safe_wal_size, wal_status
+from walsender.retention.remover import WalRemover
+
+__all__ = ["Demand", "Limits", "WalRemover", "WalStatus", "safe_wal_size", "wal_status"]
