@@ -33,7 +33,7 @@ from walsender.source import (
 from walsender.source.notifier import DirectoryNotifier
 from walsender.source.relay import MAY_REMOVE_WAL
 from walsender.state_lock import StateLock
-from walsender.upstream import ReceiverSettings, WalReceiver
+from walsender.upstream import ReceiverSettings, UpstreamFetcher, WalReceiver
 from walsender.wal import REAL_FILES
 
 if TYPE_CHECKING:
@@ -191,6 +191,7 @@ class RelaySupply:
     ) -> None:
         self._reactor = reactor
         self._settings = settings
+        self._run_in_thread = run_in_thread
         self._standbys_need = feedback
         self._thread = _OwnThreads(reactor, "walsender-commit")
         self._lock: StateLock | None = None
@@ -216,8 +217,21 @@ class RelaySupply:
         )
         self._archive = _Archive(reactor, settings)
         self._shelf = RelayShelf(run_in_thread, self._thread.run, REAL_FILES, path, self.source)
-        self._fetching = Fetching(reactor, self._shelf, self.source, self._archive.providers(settings))
+        self._fetching = Fetching(reactor, self._shelf, self.source, self._providers(settings))
         self.source.fetching = self._fetching
+
+    def _providers(self, settings: Settings) -> list[IWalProvider]:
+        """Return who is asked for older WAL: the archive first, which nobody else needs."""
+        upstream = UpstreamFetcher(
+            self._reactor,
+            self._connector(settings),
+            self._run_in_thread,
+            REAL_FILES,
+            lambda: self.source.identity,
+            timeout=settings.wal_receiver_timeout,
+            status_interval=settings.wal_receiver_status_interval,
+        )
+        return [*self._archive.providers(settings), upstream]
 
     def _connector(self, settings: Settings) -> LibpqConnector:
         # libpq costs 11 MB and a tenth of a second, which a server without an upstream need not pay.
@@ -285,7 +299,7 @@ class RelaySupply:
 
     def reconfigure(self, settings: Settings) -> None:
         """See `ISupply`.  Only a change of what concerns the upstream disturbs the connection to it."""
-        providers = self._archive.providers(settings)
+        providers = self._providers(settings)
         before, now = _receiver_settings(self._settings), _receiver_settings(settings)
         if (
             before != now

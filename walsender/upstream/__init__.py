@@ -9,6 +9,7 @@ from walsender.upstream.interfaces import (
     UpstreamError,
 )
 from walsender.upstream.receiver import IWalKeeper, ReceiverSettings, WalReceiver
+from walsender.upstream.segment_fetcher import UpstreamFetcher
 from walsender.upstream.segment_writer import Commit, SegmentWriter
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "Row",
     "SegmentWriter",
     "UpstreamError",
+    "UpstreamFetcher",
     "WalReceiver",
 ]

@@ -45,6 +45,8 @@ class Reception:
     :param status_interval: ``wal_receiver_status_interval`` in seconds; 0: tell of progress only.
     :param feedback: ``None``: the standbys' transactions do not concern the upstream.
     :param alive: called once, when the upstream has answered or WAL has been kept.
+    :param until: position at which enough has come, and the stream is over; the upstream is then told of
+        nothing that is flushed, so that it waits for nobody.  ``None``: it has no end of ours.
     :ivar ended: fires when the stream is over and all that came is durable, with the rows that the
         upstream gave at the end; fails with `UpstreamError`, or with why WAL could not be kept.
     """
@@ -61,6 +63,7 @@ class Reception:
         status_interval: float,
         feedback: Callable[[], tuple[int, int]] | None = None,
         alive: Callable[[], None] = lambda: None,
+        until: int | None = None,
     ) -> None:
         self._clock = clock
         self._session = session
@@ -68,6 +71,7 @@ class Reception:
         self._commits: GroupCommit | None = None
         self._received = start
         self._flushed = flushed
+        self._until = until
         self._status_interval = status_interval
         self._feedback = feedback
         self._told_feedback = False
@@ -84,6 +88,11 @@ class Reception:
         self._commits = commits
         self._silence = ReplyTimeout(self._clock, self._timeout, self._ask, self._upstream_silent)
         self._report(reply_requested=True)
+
+    @property
+    def has_all(self) -> bool:
+        """Whether everything up to *until* is durable."""
+        return self._flushed == self._until
 
     # ICopyReceiver
 
@@ -154,8 +163,12 @@ class Reception:
                 )
             )
         elif message.data:
-            self._commits.append(message.data)
-            self._received += len(message.data)
+            data = message.data if self._until is None else message.data[: self._until - position]
+            self._commits.append(data)
+            self._received += len(data)
+            if self._received == self._until:
+                self._session.pauseProducing()
+                self._end(())
 
     def _tell_status(self, *, reply_requested: bool = False) -> None:
         """
@@ -163,7 +176,8 @@ class Reception:
 
         Source: PostgreSQL, src/backend/replication/walreceiver.c, XLogWalRcvSendReply.
         """
-        flushed = self._geometry.lsn(min(self._flushed, self._received))
+        known = min(self._flushed, self._received) if self._until is None else 0
+        flushed = self._geometry.lsn(known)
         now = to_pg_timestamp(self._clock.seconds())
         self._session.send(
             _LAYOUT.encode(
