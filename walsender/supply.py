@@ -208,6 +208,8 @@ class RelaySupply:
             _limits(settings),
             permission=str(Path(path, MAY_REMOVE_WAL)),
         )
+        self.source.remove_unneeded = self._remover.make_room
+        self.source.room.limit = _bytes(settings.max_wal_directory_size)
         self._receiver = WalReceiver(
             reactor,
             self._connector(settings),
@@ -309,6 +311,7 @@ class RelaySupply:
             self._receiver.reconfigure(self._connector(settings), now, self._feedback(settings))
         self._fetching.providers = providers
         self._settings = settings
+        self.source.room.limit = _bytes(settings.max_wal_directory_size)
         self._remover.reconfigure(_limits(settings))
 
 

@@ -79,6 +79,7 @@ class Settings:
     :ivar hot_standby_feedback: tell the upstream what the standbys need.
     :ivar wal_keep_size: MB; -1: keep all.
     :ivar max_slot_wal_keep_size: MB; -1: no limit.
+    :ivar max_wal_directory_size: MB; -1: no limit.
     :ivar max_wal_senders: size of the slot table.
     :ivar max_replication_slots: of both kinds together.
     :ivar wal_sender_timeout: seconds; 0 is none.
@@ -107,6 +108,7 @@ class Settings:
     hot_standby_feedback: bool
     wal_keep_size: int
     max_slot_wal_keep_size: int
+    max_wal_directory_size: int
     max_wal_senders: int
     max_replication_slots: int
     wal_sender_timeout: float

@@ -161,6 +161,13 @@ SETTINGS: Final = (
         "-1",
     ),
     Setting(
+        "max_wal_directory_size",
+        Integer(-1, MAX_INTEGER, "MB"),
+        "SIZE",
+        "relay: receive nothing while there is so much WAL in wal_directory; -1: no limit but the disk",
+        "-1",
+    ),
+    Setting(
         "max_wal_senders",
         Integer(0, 262143),
         "NUMBER",

@@ -81,6 +81,10 @@ class WalFiles:
         """See `WritableFiles`."""
         self._disk.remove(path)
 
+    def free_space(self, path: str) -> int | None:
+        """See `WritableFiles`."""
+        return self._disk.room
+
 
 class SlotFilesOnDisk:
     """`walsender.replication_slots.SlotFiles` on a simulated disk."""

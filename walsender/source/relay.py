@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from walsender.errors import WalFileError, file_error
 from walsender.source.follower import Follower, Look
 from walsender.source.held import HeldWal
-from walsender.upstream import GroupCommit, SegmentWriter
+from walsender.upstream import GroupCommit, Room, SegmentWriter
 from walsender.upstream.segment_writer import REPLACEMENT
 from walsender.wal import EndOfWal, TimelineHistory, WalDirectory, history_name, parse_file_name, segment_name
 from walsender.wal.segment import FileKind, base_name
@@ -57,6 +57,8 @@ class RelaySource(HeldWal):
     :param run_commit: likewise, with one thread of its own: commits are done one after another.
     :param files: the disk.
     :param path: the WAL directory, which nobody else writes.
+    :ivar room: for what is received.
+    :ivar remove_unneeded: removes WAL; fires with why the rest stays, or nothing if something is gone.
     """
 
     _log = Logger()
@@ -77,6 +79,8 @@ class RelaySource(HeldWal):
         self._directory = WalDirectory(path)
         self._received: list[CoveredFile] = []
         self._distrusted: set[Identity] = set()
+        self.room = Room(files, path)
+        self.remove_unneeded: Callable[[], Deferred[str]] = lambda: succeed("No WAL is ever removed.")
         self._receiving_at = 0
         self._leaving: list[tuple[int, int]] = []
 
@@ -186,6 +190,7 @@ class RelaySource(HeldWal):
             self.durable_on(timeline, start),
             identity=self.identity,
             distrusted=self._distrusted,
+            room=self.room,
         )
 
         def done(commit: Commit) -> None:
@@ -193,6 +198,21 @@ class RelaySource(HeldWal):
             committed(commit)
 
         return GroupCommit(writer, self._run_commit, done, failed)
+
+    def check_room(self) -> Deferred[None]:
+        """See `walsender.upstream.receiver.IWalKeeper`."""
+        if self._look is None:
+            return succeed(None)  # the first segment's size is not known
+        geometry = self.geometry
+        number = geometry.segment_number(self.held_position)
+        in_segment = self.held_position > geometry.segment_start(number)
+        if in_segment and self._directory.run_of(self.held_timeline, number) is not None:
+            return succeed(None)  # it has been made with its full size
+        return self._run_commit(self.room.check, geometry.segment_size)
+
+    def make_room(self) -> Deferred[str]:
+        """See `walsender.upstream.receiver.IWalKeeper`."""
+        return self.remove_unneeded()
 
     # walsender.retention.remover.IRemovableWal
 

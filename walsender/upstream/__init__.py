@@ -9,6 +9,7 @@ from walsender.upstream.interfaces import (
     UpstreamError,
 )
 from walsender.upstream.receiver import IWalKeeper, ReceiverSettings, WalReceiver
+from walsender.upstream.room import Room
 from walsender.upstream.segment_fetcher import UpstreamFetcher
 from walsender.upstream.segment_writer import Commit, SegmentWriter
 
@@ -20,6 +21,7 @@ __all__ = [
     "IUpstreamSession",
     "IWalKeeper",
     "ReceiverSettings",
+    "Room",
     "Row",
     "SegmentWriter",
     "UpstreamError",

@@ -10,11 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.python.failure import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from twisted.python.failure import Failure
 
     from walsender.upstream.segment_writer import Commit
 
@@ -35,7 +34,7 @@ class GroupCommit:
 
     :param run_in_thread: as `twisted.internet.threads.deferToThread`.
     :param committed: called with each `Commit`.
-    :param failed: called with the failure of a commit; none is begun after it.
+    :param failed: called with the failure of a commit, or of the rest of one; none is begun after it.
     :ivar waiting: bytes that have come and are not durable yet.
     """
 
@@ -81,8 +80,11 @@ class GroupCommit:
     def _done(self, commit: Commit, length: int) -> None:
         self.waiting -= length
         running, self._running = self._running, None
+        self._ended |= commit.failure is not None
         try:
             self._committed(commit)
+            if commit.failure is not None:
+                self._failed(Failure(commit.failure))
         finally:
             self.commit()
             assert running is not None, "a commit is ending"

@@ -18,7 +18,7 @@ from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from walsender.errors import DataCorrupted, WalsenderError
+from walsender.errors import DataCorrupted, DiskFull, WalsenderError
 from walsender.lsn import LSN, Geometry
 from walsender.upstream.interfaces import IUpstreamConnector, IUpstreamSession, Row, UpstreamError
 from walsender.upstream.plan import Start, plan_start
@@ -75,6 +75,12 @@ class IWalKeeper(Protocol):
 
     def durable_on(self, timeline: int, start: int) -> int:
         """Return up to where *timeline* is durable here, if it is from *start* on; else *start*."""
+
+    def check_room(self) -> Deferred[None]:
+        """Look whether there is room for what comes next; fails with `walsender.errors.DiskFull`."""
+
+    def make_room(self) -> Deferred[str]:
+        """Remove what nobody needs; fires with why the rest stays, or nothing if there is more room now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +191,9 @@ class WalReceiver:
                 await self._round()
             except CancelledError:
                 continue
+            except DiskFull as error:
+                if await self._make_room(error):
+                    continue
             except WalsenderError as error:
                 self._complain(error)
             except Exception:  # noqa: BLE001 -- receiving must not end for good; what is held is served
@@ -194,6 +203,16 @@ class WalReceiver:
                     await self._wait(deferLater(self._clock, self._rest()))
             except CancelledError:
                 continue
+
+    async def _make_room(self, error: DiskFull) -> bool:
+        """Return whether it is worth while to go on at once."""
+        try:
+            reason = await self._wait(self._keeper.make_room())
+        except CancelledError:
+            return True
+        if reason:
+            self._complain(DiskFull(error.message, detail=reason))
+        return not reason
 
     def _rest(self) -> float:
         """Return how long to wait before the next try: longer each time, never the same."""
@@ -216,6 +235,7 @@ class WalReceiver:
     # One round
 
     async def _round(self) -> None:
+        await self._wait(self._keeper.check_room())
         session: IUpstreamSession = await self._wait(self._connector.connect())
         try:
             if session.server_version < _OLDEST_VERSION:

@@ -22,7 +22,7 @@ import contextlib
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from walsender.errors import DataCorrupted, WalFileError, file_error
+from walsender.errors import DataCorrupted, DiskFull, WalFileError, file_error
 from walsender.wal import CoveredFile, SyncFailed, parse_identity, segment_name
 from walsender.wal.segment import PARTIAL
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from walsender.lsn import Geometry
+    from walsender.upstream.room import Room
     from walsender.wal import Identity, WalIdentity, WritableFiles
 
 # Of a segment that takes the place of one whose sync has failed.
@@ -48,12 +49,14 @@ class Commit:
     :ivar identity: whose WAL it is.
     :ivar files: the files written to or compared with, by name, in the order in which they came into use.
     :ivar completed: numbers of the segments that have got their final names.
+    :ivar failure: why the rest of what came is not kept; it ends with a whole segment then.
     """
 
     position: int
     identity: WalIdentity | None = None
     files: list[CoveredFile] = field(default_factory=list)
     completed: list[int] = field(default_factory=list)
+    failure: DiskFull | None = None
 
 
 class SegmentWriter:
@@ -66,6 +69,7 @@ class SegmentWriter:
         below it is compared with them.
     :param identity: whose WAL is expected; ``None``: take what comes first.
     :param distrusted: files whose sync has failed, to which this adds.
+    :param room: is asked before a segment's file is made.
     """
 
     def __init__(
@@ -79,8 +83,10 @@ class SegmentWriter:
         *,
         identity: WalIdentity | None,
         distrusted: set[Identity],
+        room: Room | None = None,
     ) -> None:
         self._files = files
+        self._room = room
         self._path = path
         self._geometry = geometry
         self._timeline = timeline
@@ -99,7 +105,7 @@ class SegmentWriter:
         """
         Write what has come, make it durable and return how far WAL is on disk.
 
-        After an error this object is of no more use than for `close`.
+        After an error, in the commit too, this object is of no more use than for `close`.
 
         :param pieces: WAL, one behind the other and behind all before; none of length 0.
         :raises DataCorrupted: what came is not what is held, or not of this cluster.
@@ -108,11 +114,19 @@ class SegmentWriter:
         :raises WalFileError: a file cannot be made or written.
         """
         self._used, self._completed = [], []
+        begin = self._position
+        failure = None
         waiting = list(pieces)
         while waiting:
             if self._descriptor < 0:
                 self._check_start(waiting)
-                self._open(self._geometry.segment_number(self._position))
+                try:
+                    self._open(self._geometry.segment_number(self._position))
+                except DiskFull as error:
+                    if self._position == begin:
+                        raise
+                    failure = error  # what came before is whole, and is told of
+                    break
             end = self._geometry.segment_start(self._number + 1)
             here = _take(waiting, end - self._position)
             self._compare(_take(here, max(0, self._held_until(end) - self._position)))
@@ -120,7 +134,8 @@ class SegmentWriter:
             if self._position == end:
                 self._complete()
         self._sync()
-        return Commit(max(self._position, self._valid), self._identity, self._used, self._completed)
+        position = max(self._position, self._valid)
+        return Commit(position, self._identity, self._used, self._completed, failure)
 
     def close(self) -> None:
         """Let go of the file; what was not committed is not promised."""
@@ -166,6 +181,8 @@ class SegmentWriter:
     def _make(self, name: str) -> None:
         """Make a segment's file with its full size; a crash leaves it whole, or a file with no WAL in it."""
         path = f"{self._path}/{name}"
+        if self._room is not None:
+            self._room.check(self._geometry.segment_size)
         try:
             if name.endswith(REPLACEMENT):
                 with contextlib.suppress(FileNotFoundError):
@@ -174,7 +191,14 @@ class SegmentWriter:
             self._file = CoveredFile(name, self._files.identity(self._descriptor))
         except OSError as error:
             raise file_error(f'could not create file "pg_wal/{name}"', error) from error
-        self._fill(0)
+        try:
+            self._fill(0)
+        except DiskFull:
+            # A quota is not seen before.  What is left of it is needed for other things.
+            self.close()
+            with contextlib.suppress(OSError):
+                self._files.remove(path)
+            raise
         self._sync_directory()
 
     def _wipe_tail(self) -> None:

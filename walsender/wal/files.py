@@ -94,6 +94,10 @@ class WritableFiles(FileOperations, Protocol):
         """Take a file's name away."""
         ...
 
+    def free_space(self, path: str) -> int | None:
+        """Return how many bytes can still be written to the disk of a directory; ``None``: nobody knows."""
+        ...
+
 
 class RealFiles:
     """`WritableFiles` of the operating system."""
@@ -180,6 +184,12 @@ class RealFiles:
     def remove(self, path: str) -> None:
         """See `WritableFiles`."""
         Path(path).unlink()
+
+    def free_space(self, path: str) -> int | None:
+        """See `WritableFiles`; what is set aside for root does not count, and quotas are not seen."""
+        status = os.statvfs(path)
+        # Some network file systems know nothing, and say 0 of 0.
+        return status.f_bavail * status.f_frsize if status.f_blocks else None
 
 
 REAL_FILES: Final = RealFiles()

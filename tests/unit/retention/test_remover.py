@@ -8,6 +8,7 @@ from retention_helpers import MIB, NAME, WAL, Relay, RetentionTestCase
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from walsender.errors import DiskFull
 from walsender.lsn import LSN
 from walsender.retention import Limits
 from walsender.retention.remover import BATCH, INTERVAL
@@ -262,6 +263,36 @@ class ReaderTests(RetentionTestCase):
         self.assertEqual(
             ["00000002.history", NAME.format(2, 7) + ".partial", NAME.format(3, 1)], sorted(names)
         )
+
+
+class RoomTests(RetentionTestCase):
+    def test_nextSegment(self) -> None:
+        """Room is needed for a segment that has not been made; for the rest of one there is room."""
+        relay = self.relay(segments=2.5)
+        relay.source.room.limit = 2 * MIB
+        self.assertIsNone(self.successResultOf(relay.source.check_room()))
+        relay.receive(4 * MIB)
+        self.failureResultOf(relay.source.check_room(), DiskFull)
+        relay.source.room.limit = 4 * MIB
+        self.assertIsNone(self.successResultOf(relay.source.check_room()))
+
+    def test_nothingYet(self) -> None:
+        """Of an empty directory it is not known how large a segment is."""
+        relay = Relay()
+        self.addCleanup(relay.disk.close)
+        relay.source.room.limit = 0
+        self.assertIsNone(self.successResultOf(relay.source.check_room()))
+
+    def test_roomIsMade(self) -> None:
+        """What stands in the way of new WAL is removed, if nobody needs it."""
+        relay = self.relay(limits=Limits(keep=2 * MIB))
+        relay.source.remove_unneeded = relay.remover.make_room
+        relay.sent = LSN(MIB)
+        relay.remover.start()
+        self.assertIn("a connected standby", self.successResultOf(relay.source.make_room()))
+        relay.sent = LSN(0)
+        self.assertEqual("", self.successResultOf(relay.source.make_room()))
+        self.assertIn("wal_keep_size", self.successResultOf(relay.source.make_room()))
 
 
 class CrashTests(SynchronousTestCase):

@@ -57,6 +57,7 @@ class DefaultsTests(LoadingTestCase):
                 hot_standby_feedback=False,
                 wal_keep_size=-1,
                 max_slot_wal_keep_size=-1,
+                max_wal_directory_size=-1,
                 max_wal_senders=100,
                 max_replication_slots=100,
                 wal_sender_timeout=60.0,

@@ -10,7 +10,7 @@ from walsender.simulate.cluster import SEGMENT_SIZE, Cluster
 from walsender.simulate.disk import SimulatedDisk
 from walsender.simulate.files import WalFiles
 from walsender.simulate.ledger import Ledger
-from walsender.upstream import Commit, SegmentWriter
+from walsender.upstream import Commit, Room, SegmentWriter
 from walsender.wal import Identity, WalIdentity, parse_identity
 
 WAL = "/wal"
@@ -33,6 +33,7 @@ class Relay:
         self.ledger = Ledger(self.disk, WAL, self.cluster)
         self.disk.changed = lambda _, path: self.ledger.changed(path.rpartition("/")[2])
         self.distrusted: set[Identity] = set()
+        self.room: Room | None = None
         self.identity: WalIdentity | None = None
         self.position = SEGMENT_SIZE
         self.sent = SEGMENT_SIZE
@@ -52,6 +53,7 @@ class Relay:
             self.position if valid is None else valid,
             identity=self.identity,
             distrusted=self.distrusted,
+            room=self.room,
         )
         return self.writer
 
