@@ -78,6 +78,7 @@ class RelaySource(HeldWal):
         self._path = path
         self._directory = WalDirectory(path)
         self._received: list[CoveredFile] = []
+        self._unshown: dict[int, int] = {}  # timeline: up to where it is durable
         self._distrusted: set[Identity] = set()
         self.room = Room(files, path)
         self.remove_unneeded: Callable[[], Deferred[str]] = lambda: succeed("No WAL is ever removed.")
@@ -144,7 +145,8 @@ class RelaySource(HeldWal):
         if timeline == held.timeline:
             return max(start, held.position)
         switch = self._look.directory.history(held.timeline).switchpoint(timeline)
-        return start if switch is None else max(start, self.geometry.position(switch[0]))
+        left = start if switch is None else self.geometry.position(switch[0])
+        return max(start, left, self._unshown.get(timeline, 0))
 
     def keep_history(self, timeline: int, content: bytes) -> Deferred[None]:
         """See `walsender.upstream.receiver.IWalKeeper`."""
@@ -320,8 +322,16 @@ class RelaySource(HeldWal):
         held = self._look
         if commit.position < geometry.position(history.begin):
             return
+        if held is not None and timeline < held.end.timeline:
+            # Of a branch beside ours: the upstream's newest timeline has come from it, and will be shown.
+            self._unshown[timeline] = commit.position
+            self._add_files(commit.identity)
+            self._received.clear()
+            return
         if held is not None and (timeline, commit.position) <= (held.end.timeline, held.end.position):
             return
+        if held is not None and timeline != held.end.timeline:
+            self._unshown[held.end.timeline] = held.end.position  # perhaps more than the new one has of it
         self._add_files(commit.identity)
         end = EndOfWal(
             timeline=timeline,

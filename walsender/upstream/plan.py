@@ -13,6 +13,8 @@ from walsender.errors import DataCorrupted, WalsenderError
 from walsender.wal import history_name
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from walsender.lsn import Geometry
     from walsender.wal import TimelineHistory
 
@@ -36,8 +38,16 @@ class UpstreamBehind(WalsenderError):
     """The upstream is on a timeline that ours has come from; it may yet follow."""
 
 
+def _no_further(_timeline: int, position: int) -> int:
+    return position
+
+
 def plan_start(
-    upstream: TimelineHistory, held: TimelineHistory, flush_position: int, geometry: Geometry
+    upstream: TimelineHistory,
+    held: TimelineHistory,
+    flush_position: int,
+    geometry: Geometry,
+    durable_on: Callable[[int, int], int] = _no_further,
 ) -> Start:
     """
     Return where to go on.
@@ -49,6 +59,8 @@ def plan_start(
 
     :param upstream: history of the timeline that the upstream is on.
     :param held: history of the newest timeline that is held.
+    :param durable_on: returns up to where another timeline is held, if that is beyond a position: what
+        was received of a branch before it can be shown.
     :raises UpstreamBehind: the upstream's timeline is an ancestor of ours.
     :raises DataCorrupted: the two histories tell different things about one timeline.
 
@@ -59,32 +71,44 @@ def plan_start(
             f"highest timeline {upstream.timeline} of the primary is behind recovery timeline {held.timeline}"
         )
     _compare_ancestors(upstream, held)
-    timeline, end = _last_in_common(upstream, held, flush_position, geometry)
-    left = None if timeline == held.timeline else end
-    switch = upstream.switchpoint(timeline)
-    if switch is None:
-        return Start(timeline, _segment_start(geometry, end), left)
-    switchpoint, following = geometry.position(switch[0]), switch[1]
-    if end < switchpoint:
-        return Start(timeline, _segment_start(geometry, end), left)
-    forked = switchpoint if end > switchpoint else left
-    return Start(following, _segment_start(geometry, switchpoint), forked)
+    timeline, end = _last_in_common(upstream, held, flush_position, geometry, durable_on)
+    forked = _forked_at(upstream, held, timeline, end, geometry)
+    while (switch := upstream.switchpoint(timeline)) is not None and end >= geometry.position(switch[0]):
+        timeline = switch[1]
+        end = durable_on(timeline, geometry.position(switch[0]))
+    return Start(timeline, _segment_start(geometry, end), forked)
 
 
 def _last_in_common(
-    upstream: TimelineHistory, held: TimelineHistory, flush_position: int, geometry: Geometry
+    upstream: TimelineHistory,
+    held: TimelineHistory,
+    flush_position: int,
+    geometry: Geometry,
+    durable_on: Callable[[int, int], int],
 ) -> tuple[int, int]:
     """Return the newest timeline that both have been on, and up to where it is held."""
     if upstream.contains(held.timeline):
         return held.timeline, flush_position
     for entry in reversed(held.entries):
         if upstream.contains(entry.timeline):
-            return entry.timeline, geometry.position(entry.switchpoint)
+            return entry.timeline, durable_on(entry.timeline, geometry.position(entry.switchpoint))
     raise DataCorrupted(
         f"the upstream's timeline {upstream.timeline} has no ancestor in common "
         f"with timeline {held.timeline}, which is held",
         detail=f'The file "pg_wal/{history_name(upstream.timeline)}" names none of its ancestors.',
     )
+
+
+def _forked_at(
+    upstream: TimelineHistory, held: TimelineHistory, timeline: int, end: int, geometry: Geometry
+) -> int | None:
+    """Return where the upstream's history left what is held, both having been on *timeline* up to there."""
+    switch, own = upstream.switchpoint(timeline), held.switchpoint(timeline)
+    left = None if switch is None else geometry.position(switch[0])
+    if own is not None:
+        position = geometry.position(own[0])
+        return position if left is None else min(position, left)
+    return left if left is not None and left < end else None
 
 
 def _compare_ancestors(upstream: TimelineHistory, held: TimelineHistory) -> None:

@@ -14,6 +14,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -37,9 +38,11 @@ if TYPE_CHECKING:
 
 _FIRST_RETRY: Final = 0.1  # seconds
 _OLDEST_VERSION: Final = 90400
+_RESERVES_WAL: Final = 90600
 _READS_SLOTS: Final = 150000
 _FILE_MISSING: Final = "58P01"
 _MEGABYTE: Final = 1 << 20
+_ANOTHER_DIRECTORY: Final = "Serve this upstream from another, empty WAL directory."
 
 
 class IWalKeeper(Protocol):
@@ -143,6 +146,7 @@ class WalReceiver:
         self._hurried = False
         self._failures = 0
         self._state = ""
+        self._forked: Start | None = None
         self._finished: Deferred[None] | None = None
 
     def start(self) -> None:
@@ -179,10 +183,21 @@ class WalReceiver:
     async def _wait(self, deferred: Deferred[Any]) -> Any:
         """Wait for *deferred*, in such a way that `stop` can end the waiting."""
         self._waiting = deferred
+        if self._stopping or self._hurried:
+            deferred.cancel()  # asked for while a commit had to be waited for
         try:
             return await deferred
         finally:
             self._waiting = succeed(None)
+
+    async def _answer(self, deferred: Deferred[Any]) -> Any:
+        """Wait for the answer to a command; a network that is cut must not hold us up for good."""
+        if self._settings.timeout:
+            deferred.addTimeout(self._settings.timeout, self._clock)
+        try:
+            return await self._wait(deferred)
+        except defer.TimeoutError:
+            raise UpstreamError("terminating walreceiver due to timeout") from None
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -247,8 +262,11 @@ class WalReceiver:
             if self._settings.slot_name and self._settings.create_slot:
                 await self._create_slot(session)
             while True:
-                history = await self._fetch_histories(session, system.timeline, geometry)
+                history, missing = await self._fetch_histories(session, system.timeline, geometry)
                 start = await self._start(session, system, history, geometry)
+                # Only now: what is refused must leave nothing here.
+                for timeline, content in missing:
+                    await self._wait(self._keeper.keep_history(timeline, content))
                 if not await self._stream(session, start, geometry):
                     raise UpstreamError("replication terminated by the upstream")
                 system = await self._identify(session)
@@ -257,7 +275,7 @@ class WalReceiver:
 
     async def _execute(self, session: IUpstreamSession, command: str, columns: int) -> Row:
         """Return the one row that *command* gives."""
-        rows = await self._wait(session.execute(command))
+        rows = await self._answer(session.execute(command))
         if len(rows) != 1 or len(rows[0]) < columns:
             raise UpstreamError(
                 f"the upstream's answer to {command.split(maxsplit=1)[0]} has the wrong shape"
@@ -277,6 +295,7 @@ class WalReceiver:
                 "database system identifier differs between the upstream and the WAL directory",
                 detail=f"The upstream's identifier is {system.identifier}, "
                 f"the directory's is {held.system_identifier}.",
+                hint=_ANOTHER_DIRECTORY,
             )
         return system
 
@@ -297,9 +316,11 @@ class WalReceiver:
 
     async def _create_slot(self, session: IUpstreamSession) -> None:
         name = self._settings.slot_name
-        command = f'CREATE_REPLICATION_SLOT "{name}" PHYSICAL RESERVE_WAL'
+        command = f'CREATE_REPLICATION_SLOT "{name}" PHYSICAL'
+        if session.server_version >= _RESERVES_WAL:
+            command += " RESERVE_WAL"
         try:
-            await self._wait(session.execute(command))
+            await self._answer(session.execute(command))
         except UpstreamError as error:
             if error.sqlstate != "42710":  # it is there
                 raise
@@ -308,10 +329,10 @@ class WalReceiver:
 
     async def _fetch_histories(
         self, session: IUpstreamSession, timeline: int, geometry: Geometry
-    ) -> TimelineHistory:
-        """Return the history of the upstream's timeline, after all that are missing here have been kept."""
+    ) -> tuple[TimelineHistory, list[tuple[int, bytes]]]:
+        """Return the history of the upstream's timeline, and the files that are missing here."""
         if timeline == 1:
-            return TimelineHistory(1)
+            return TimelineHistory(1), []
         content = await self._fetch_history(session, timeline)
         history = TimelineHistory.parse(timeline, content, geometry)
         held = self._keeper.known_history(timeline)
@@ -319,14 +340,21 @@ class WalReceiver:
             raise DataCorrupted(
                 f'the upstream\'s file "{history_name(timeline)}" differs from the one that is held',
                 detail="Two servers have been promoted to the same timeline.",
-                hint="Serve this upstream from another, empty WAL directory.",
+                hint=_ANOTHER_DIRECTORY,
             )
         # Ancestors first: a timeline that is known must have a known past.
-        for ancestor in (*history.ancestors, timeline):
+        missing = []
+        for ancestor in history.ancestors:
             if ancestor > 1 and self._keeper.known_history(ancestor) is None:
-                missing = content if ancestor == timeline else await self._fetch_history(session, ancestor)
-                await self._wait(self._keeper.keep_history(ancestor, missing))
-        return history
+                try:
+                    missing.append((ancestor, await self._fetch_history(session, ancestor)))
+                except UpstreamError as error:
+                    # A server that began as a copy has the files of its own past only from then on.
+                    if error.sqlstate != _FILE_MISSING:
+                        raise
+        if held is None:
+            missing.append((timeline, content))
+        return history, missing
 
     async def _fetch_history(self, session: IUpstreamSession, timeline: int) -> bytes:
         row = await self._execute(session, f"TIMELINE_HISTORY {timeline}", 2)
@@ -343,8 +371,9 @@ class WalReceiver:
         held = self._keeper.held_timeline
         content = self._keeper.known_history(held)
         own = TimelineHistory(held) if content is None else TimelineHistory.parse(held, content, geometry)
-        start = plan_start(history, own, self._keeper.held_position, geometry)
-        if start.forked_at is not None:
+        start = plan_start(history, own, self._keeper.held_position, geometry, self._keeper.durable_on)
+        if start.forked_at is not None and start != self._forked:
+            self._forked = start
             self._log.warn(
                 "the upstream's history left timeline {held} at {lsn}; WAL behind that, up to {end}, is kept "
                 "and not followed",
@@ -387,7 +416,7 @@ class WalReceiver:
         slot = f'SLOT "{self._settings.slot_name}" ' if self._settings.slot_name else ""
         try:
             command = f"START_REPLICATION {slot}{lsn} TIMELINE {timeline}"
-            if await self._wait(session.start_streaming(command, reception)):
+            if await self._answer(session.start_streaming(command, reception)):
                 reception.begin(commits)
             return bool(await self._wait(reception.ended))
         except UpstreamError as error:

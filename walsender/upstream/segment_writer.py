@@ -175,7 +175,9 @@ class SegmentWriter:
                 self._sync_directory()
             break
         else:
-            self._make(name + PARTIAL)
+            # What another form of the file holds, compressed perhaps, it goes on holding until this one does.
+            self._is_replacement = self._valid > self._geometry.segment_start(number)
+            self._make(name + PARTIAL + REPLACEMENT if self._is_replacement else name + PARTIAL)
         self._used.append(self._file)
 
     def _make(self, name: str) -> None:

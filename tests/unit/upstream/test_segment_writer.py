@@ -125,6 +125,17 @@ class SegmentWriterTests(RelayTestCase):
         relay.commit(MIB + 8 * KIB)
         self.assertEqual(len(relay.content(FIRST + ".partial")), MIB)
 
+    def test_aSegmentThatIsHeldInAnotherFormIsReceivedBesideIt(self) -> None:
+        """What is held, but in no file of ours, has its name only when that holds as much again."""
+        relay = self.relay()
+        relay.put(FIRST + ".gz.partial", b"compressed")
+        relay.new_writer(MIB, valid=MIB + 64 * KIB)
+        relay.writer.commit([relay.wal(MIB + 32 * KIB)])
+        self.assertNotIn(FIRST + ".partial", relay.names())
+        relay.commit(MIB + 80 * KIB)
+        wal = relay.cluster.wal(1, MIB, MIB + 80 * KIB)
+        self.assertEqual(relay.content(FIRST + ".partial"), wal.ljust(MIB, b"\0"))
+
 
 class FailingDiskTests(RelayTestCase):
     def test_aFullDiskIsNamed(self) -> None:

@@ -1,0 +1,129 @@
+"""What a receiver asks an upstream for, and when it leaves it."""
+
+from __future__ import annotations
+
+from receiver_helpers import ReceiverTestCase, Upstream, cluster_with
+
+from walsender.upstream import ReceiverSettings
+
+
+class HistoryTests(ReceiverTestCase):
+    def test_anAncestorsHistoryThatTheUpstreamLacksIsDoneWithout(self) -> None:
+        """A primary that began as a copy of a later timeline has no files of earlier ones, and is relayed."""
+        cluster = cluster_with(1.5)
+        for _ in range(2):
+            cluster.promote(0)
+            cluster.write(30_000)
+        upstream = Upstream(cluster)
+        upstream.missing = {2}
+        self.receive(upstream)
+        self.assertEqual(self.held(), (3, cluster.position))
+        self.assertIsNone(self.source.known_history(2))
+
+    def test_anUpstreamThatIsRefusedLeavesNoHistory(self) -> None:
+        """The history of a server that is not followed must not be in the way of the one that is."""
+        ours, other = cluster_with(1.5), cluster_with(1.5)
+        ours.promote(0)
+        ours.write(30_000)
+        self.receive(Upstream(ours))
+        other.promote(3)
+        other.write(30_000)
+        other.promote(0)
+        other.write(30_000)
+        strange = Upstream(other)
+        self.receive(strange)
+        self.assertEqual(strange.started_at(), [])
+        self.assertIsNone(self.source.known_history(3))
+        self.assertEqual(self.held(), (2, ours.position))
+
+
+class BranchTests(ReceiverTestCase):
+    def test_aBranchThatWentOnWhereWeLeftItIsFollowed(self) -> None:
+        """What an ancestor wrote after our timeline had left it is received once, and then its successor."""
+        ours, other = cluster_with(1.2), cluster_with(3.2)
+        ours.promote(2)
+        ours.write(30_000)
+        self.receive(Upstream(ours))
+        other._maker._newest_timeline = 2  # whoever promotes it has seen our history
+        other.promote(0)
+        other.write(30_000)
+        upstream = Upstream(other)
+        self.receive(upstream)
+        self.assertEqual([start.split()[-1] for start in upstream.started_at()], ["1", "3"])
+        self.assertEqual(self.held(), (3, other.position))
+        self.assertEqual(self.source.end_of(1).position, other.begin(3))
+        number = self.source.geometry.segment_number(other.begin(3)) - 1
+        segment = self.successResultOf(self.source.open_segment(1, number))
+        self.assertEqual(segment.name, f"0000000100000000{number:08X}")
+
+    def test_aBranchIsReceivedIntoADirectoryThatBeganOnOurs(self) -> None:
+        """Nothing of the ancestor is here but what our timeline's first segment begins with."""
+        ours, other = cluster_with(1.5), cluster_with(1.9)
+        ours.promote(2)
+        ours.write(30_000)
+        self.receive(Upstream(ours))
+        other._maker._newest_timeline = 2
+        other.promote(0)
+        other.write(30_000)
+        self.receive(Upstream(other))
+        self.assertEqual(self.held(), (3, other.position))
+
+
+class LeavingTests(ReceiverTestCase):
+    def test_stopWhileACommitIsWaitedForIsHeard(self) -> None:
+        """At the end of a timeline the receiver waits for the disk; told to stop then, it goes no further."""
+        cluster = cluster_with(1.5)
+        upstream = Upstream(cluster)
+        receiver = self.receiver(upstream)
+        assert upstream.session is not None
+        upstream.session.deliver()
+        cluster.promote(0)
+        cluster.write(30_000)
+        self.thread.hangs = True
+        upstream.session.deliver()
+        stopped = receiver.stop()
+        self.thread.go_on()
+        self.successResultOf(stopped)
+        self.assertTrue(upstream.session.closed)
+
+    def test_anotherUpstreamWhileACommitIsWaitedForIsGoneTo(self) -> None:
+        """A reload at the end of a timeline leaves the old upstream as it does at any other time."""
+        cluster = cluster_with(1.5)
+        upstream, other = Upstream(cluster), Upstream(cluster)
+        receiver = self.receiver(upstream)
+        assert upstream.session is not None
+        upstream.session.deliver()
+        cluster.promote(0)
+        cluster.write(30_000)
+        self.thread.hangs = True
+        upstream.session.deliver()
+        receiver.reconfigure(other, ReceiverSettings(), None)
+        self.thread.go_on()
+        self.assertTrue(upstream.session.closed)
+        self.assertEqual(other.started_at(), ["0/200000 TIMELINE 2"])
+
+
+class SilenceTests(ReceiverTestCase):
+    def check_silence(self, command: str) -> None:
+        """Check that an upstream which does not answer *command* is left, and tried again."""
+        upstream = Upstream(cluster_with(1.5))
+        upstream.silent = command
+        self.receiver(upstream, timeout=60.0)
+        first = upstream.session
+        assert first is not None
+        self.clock.advance(59)
+        self.assertFalse(first.closed)
+        self.clock.advance(1)
+        self.assertTrue(first.closed)
+        upstream.silent = "nothing"
+        self.clock.advance(5)
+        assert upstream.session is not None
+        self.assertTrue(upstream.session.deliver())
+
+    def test_anUpstreamThatDoesNotAnswerACommandIsLeft(self) -> None:
+        """A network that is cut between two commands holds a relay up for wal_receiver_timeout, no longer."""
+        self.check_silence("IDENTIFY_SYSTEM")
+
+    def test_anUpstreamThatDoesNotBeginToStreamIsLeft(self) -> None:
+        """Likewise behind START_REPLICATION."""
+        self.check_silence("START_REPLICATION")
