@@ -263,26 +263,32 @@ class Fetching:
         for provider in list(self.providers):
             answer = f"{provider.description} does not have it"
             for name in names:
-                directory = await self._shelf.begin()
                 try:
-                    if await provider.fetch(name, directory):
-                        segment = await self._shelf.keep(directory, name)
-                        self._complaints.pop(provider.description, None)
-                        self._log.info(
-                            'fetched WAL file "{name}" ({provider})',
-                            name=name,
-                            provider=provider.description,
-                        )
-                        return segment
+                    found, segment = await self._fetch_from(provider, name)
                 except WalsenderError as error:
                     answer = error.message
                     if not answer.startswith(provider.description):
                         answer = f"{provider.description}: {answer}"
                     self._complain(provider, answer, error)
-                finally:
-                    await self._shelf.discard(directory)
+                    continue
+                if found:
+                    self._complaints.pop(provider.description, None)
+                    self._log.info(
+                        'fetched WAL file "{name}" ({provider})', name=name, provider=provider.description
+                    )
+                    return segment
             sought.append(answer)
         raise NotFetched(f"It is not in the directory, and was not found elsewhere: {'; '.join(sought)}.")
+
+    async def _fetch_from(self, provider: IWalProvider, name: str) -> tuple[bool, OpenSegment | None]:
+        """Ask one for one file; return whether it has it."""
+        directory = await self._shelf.begin()
+        try:
+            if not await provider.fetch(name, directory):
+                return False, None
+            return True, await self._shelf.keep(directory, name)
+        finally:
+            await self._shelf.discard(directory)
 
     def _complain(self, provider: IWalProvider, complaint: str, error: WalsenderError) -> None:
         """Say what is wrong, once while it stays the same."""

@@ -15,6 +15,7 @@ import itertools
 import os
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -34,20 +35,22 @@ FETCH_DIRECTORY: Final = "walsender_fetch"
 
 
 class _Scratch:
-    """A directory with one directory in it for each fetch.  Blocks."""
+    """A directory with one directory in it for each fetch.  Blocks; several threads may use it."""
 
     def __init__(self, path: str | None) -> None:
         self._path = path
         self._made = ""
         self._counter = itertools.count(1)
+        self._lock = threading.Lock()
 
     def begin(self) -> str:
         """Make a new directory."""
         try:
-            if not self._made:
-                self._made = self._make()
-            path = f"{self._made}/{next(self._counter)}"
-            Path(path).mkdir(mode=0o700)
+            with self._lock:
+                if not self._made:
+                    self._made = self._make()
+                path = f"{self._made}/{next(self._counter)}"
+                Path(path).mkdir(mode=0o700)
         except OSError as error:
             raise file_error("could not make a directory to fetch WAL into", error) from error
         return path
@@ -57,16 +60,17 @@ class _Scratch:
             # /tmp may be in memory; /var/tmp is for what is large.
             parent = os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108 -- mkdtemp makes it safe
             return tempfile.mkdtemp(prefix="walsender-fetch-", dir=parent if Path(parent).is_dir() else None)
-        self.clear()
+        _remove(self._path)
         Path(self._path).mkdir(mode=0o700)
         return self._path
 
     def clear(self) -> None:
         """Remove all of it, and what a crash has left."""
-        path = self._made or self._path
-        self._made = ""
-        if path:
-            shutil.rmtree(path, ignore_errors=True)
+        with self._lock:
+            path = self._made or self._path
+            self._made = ""
+            if path:
+                _remove(path)
 
 
 def _remove(directory: str) -> None:

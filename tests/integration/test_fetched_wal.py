@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from contextlib import ExitStack
@@ -10,7 +11,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from relay_helpers import assert_same_segments, make_relay, wait_for_streaming
 
+from walsender.lsn import LSN
 from walsender.testing.archives import CONTENTS, Archive
 from walsender.testing.postgres import Cluster, PgBench, started
 from walsender.testing.processes import WalsenderProcess, wait_until
@@ -116,8 +119,7 @@ def test_damaged(archive: Archive, serve: Serve, space: Path) -> None:
     (spoilt / name).write_bytes(content)
     server = serve(short, "--restore-command", f'cp "{spoilt}/%f" "%p"')
     with RawClient(server.host, server.port).ready() as client:
-        start = f"{int(name[8:16], 16):X}/{int(name[16:], 16) << 20:X}"
-        answer = client.query(f"START_REPLICATION {start} TIMELINE 1")
+        answer = client.query(f"START_REPLICATION {lsn_of(name)} TIMELINE 1")
     errors = [message.fields() for message in answer if message.kind == b"E"]
     assert errors[0]["C"] == "58P01"
     assert "has no valid WAL at" in errors[0]["D"]
@@ -134,7 +136,7 @@ def test_shutdownEndsTheCommand(archive: Archive, space: Path) -> None:
     server = WalsenderProcess(short.directory, "--restore-command", command, log_file=space / "walsender.log")
     with server, RawClient(server.host, server.port).ready() as client:
         name = archive.segments()[1]
-        client.send(b"Q", f"START_REPLICATION 0/{int(name[16:], 16) << 20:X} TIMELINE 1\0".encode())
+        client.send(b"Q", f"START_REPLICATION {lsn_of(name)} TIMELINE 1\0".encode())
         wait_until(lambda: len(pids.read_text().split()) >= 1, 30, "the command to begin", logs=[server])
         server.signal(signal.SIGTERM)
         assert server.wait() == 0, server.log_tail()
@@ -151,6 +153,27 @@ def test_shutdownEndsTheCommand(archive: Archive, space: Path) -> None:
         wait_until(lambda pid=pid: gone(pid), 10, "the command to end")
 
 
+SEGMENT_SIZE = 1 << 20
+
+
+def lsn_of(name: str) -> LSN:
+    """Return where a segment begins."""
+    return LSN(int(name[8:16], 16) << 32 | int(name[16:], 16) * SEGMENT_SIZE)
+
+
+def stream(client: RawClient, start: LSN, end: LSN) -> bytes:
+    """Return the WAL that a server sends from *start* to *end*."""
+    client.send(b"Q", f"START_REPLICATION {start} TIMELINE 1\0".encode())
+    received = b""
+    while len(received) < end - start:
+        message = client.read()
+        assert message is not None
+        assert message.kind in {b"W", b"d"}, message
+        if message.kind == b"d" and message.body[:1] == b"w":
+            received += message.body[25:]
+    return received[: end - start]
+
+
 def switch(cluster: Cluster, segments: int) -> None:
     """Let some segments be written."""
     for _ in range(segments):
@@ -162,28 +185,27 @@ class TestRelay:
     """A relay that was begun late."""
 
     def relay(self, stack: ExitStack, space: Path, primary: Cluster, *options: str) -> WalsenderProcess:
-        """Start one with an empty directory, and let it have its first WAL."""
-        (space / "wal").mkdir(exist_ok=True)
-        relay = stack.enter_context(
-            WalsenderProcess(
-                space / "wal",
-                "--primary-conninfo",
-                primary.conninfo(),
-                *options,
-                log_file=space / "walsender.log",
-            )
-        )
-        wait_until(
-            lambda: "started streaming WAL from the upstream" in relay.log_text(), 30, "WAL", logs=[relay]
-        )
+        """Start one, and let it have its first WAL."""
+        relay = make_relay(stack, space, primary.conninfo(), *options)
+        wait_for_streaming(relay, primary)
+        switch(primary, 1)
+        wait_until(lambda: any((space / "wal").glob("*.partial")), 30, "WAL", logs=[relay])
+        received = "SELECT flush_lsn >= pg_current_wal_flush_lsn() FROM pg_stat_replication"
+        wait_until(lambda: primary.sql(received) == "t", 30, "the relay to be level", logs=[relay])
         return relay
+
+    def primary(self, stack: ExitStack, installation: PostgresInstallation, space: Path) -> Cluster:
+        """Return one that keeps its WAL, and has some segments of it."""
+        settings = {"wal_keep_size": "1GB", "autovacuum": "off"}
+        cluster = Cluster.create(installation, space / "primary", segment_size_mb=1, settings=settings)
+        stack.enter_context(started(cluster))
+        switch(cluster, 6)
+        return cluster
 
     def test_fromTheUpstream(self, installation: PostgresInstallation, space: Path) -> None:
         """Started at a primary on timeline 3, empty, it serves a standby in the middle of timeline 1."""
         with ExitStack() as stack:
             settings = {"wal_keep_size": "1GB", "autovacuum": "off"}
-            if installation.major < 13:
-                settings = {"wal_keep_segments": "1000", "autovacuum": "off"}
             primary = Cluster.create(installation, space / "one", segment_size_mb=1, settings=settings)
             stack.enter_context(started(primary))
             PgBench.initialise(primary)
@@ -204,7 +226,6 @@ class TestRelay:
                 following.promote()
                 primary = following
                 switch(primary, 3)
-            assert primary.sql("SELECT timeline_id FROM pg_control_checkpoint()") in {"1", "2", "3"}
             relay = self.relay(stack, space, primary)
             standby = Cluster.standby(
                 installation, backup, space / "standby", primary_conninfo=relay.conninfo()
@@ -230,4 +251,67 @@ class TestRelay:
                 "the second connection to be closed",
                 logs=[relay],
             )
+            assert "Traceback" not in relay.log_text(), relay.log_text()
+
+    def test_killedWhileItFetches(self, installation: PostgresInstallation, space: Path) -> None:
+        """What was half fetched never has a name, is gone at the next start, and is fetched again."""
+        with ExitStack() as stack:
+            primary = self.primary(stack, installation, space)
+            pids = space / "pids"
+            half = f'head -c 300000 "{primary.data_directory}/pg_wal/%f" > "%p"'
+            command = f'{half}; echo $$ >> "{pids}"; exec sleep 99'
+            relay = self.relay(stack, space, primary, "--restore-command", command)
+            before = {path.name for path in (space / "wal").iterdir()}
+            with RawClient(relay.host, relay.port).ready() as client:
+                first = min((primary.data_directory / "pg_wal").glob("00000001" + "?" * 16)).name
+                client.send(b"Q", f"START_REPLICATION {lsn_of(first)} TIMELINE 1\0".encode())
+                wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 3, 30, "three commands")
+                relay.signal(signal.SIGKILL)
+                relay.wait()
+            for pid in map(int, pids.read_text().split()):
+                os.kill(pid, signal.SIGKILL)
+            halves = list((space / "wal" / "walsender_fetch").rglob("0000*"))
+            assert [path.stat().st_size for path in halves] == [300000] * 3
+            assert sorted(path.name for path in (space / "wal").iterdir()) == sorted(
+                [*before, "walsender_fetch"]
+            )
+            relay = self.relay(stack, space, primary)
+            assert "walsender_fetch" not in {path.name for path in (space / "wal").iterdir()}
+            end = primary.flush_lsn()
+            with RawClient(relay.host, relay.port).ready() as client:
+                received = stream(client, lsn_of(first), end)
+            assert_same_segments(space / "wal", primary)
+            assert (space / "wal" / first).exists()
+            assert received[:SEGMENT_SIZE] == (space / "wal" / first).read_bytes()
+            assert "Traceback" not in relay.log_text(), relay.log_text()
+
+    def test_restoredForARelay(self, installation: PostgresInstallation, space: Path) -> None:
+        """The archive is asked before the upstream; both fail, and the standby hears what each said."""
+        with ExitStack() as stack:
+            primary = self.primary(stack, installation, space)
+            archive = space / "archive"
+            archive.mkdir()
+            segments = sorted((primary.data_directory / "pg_wal").glob("00000001" + "?" * 16))
+            for path in segments:
+                shutil.copy(path, archive)
+            missing = segments[1].name
+            (archive / missing).unlink()
+            primary.settings["wal_keep_size"] = "0"
+            primary.stop()
+            primary.start()
+            switch(primary, 2)
+            for _ in range(2):
+                primary.sql("CHECKPOINT")
+            assert not (primary.data_directory / "pg_wal" / missing).exists()
+            relay = self.relay(stack, space, primary, "--restore-command", f'cp "{archive}/%f" "%p"')
+            with RawClient(relay.host, relay.port).ready() as client:
+                received = stream(client, lsn_of(segments[2].name), lsn_of(segments[4].name))
+                assert received[:SEGMENT_SIZE] == (archive / segments[2].name).read_bytes()
+            assert f'fetched WAL file "{segments[2].name}" (restore_command)' in relay.log_text()
+            with RawClient(relay.host, relay.port).ready() as client:
+                answer = client.query(f"START_REPLICATION {lsn_of(missing)} TIMELINE 1")
+            (error,) = [message.fields() for message in answer if message.kind == b"E"]
+            assert error["C"] == "58P01"
+            assert "restore_command does not have it; the upstream does not have it." in error["D"]
+            assert "The earliest WAL position that is held here is" in error["D"]
             assert "Traceback" not in relay.log_text(), relay.log_text()
