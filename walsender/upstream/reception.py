@@ -74,7 +74,8 @@ class Reception:
         self._until = until
         self._status_interval = status_interval
         self._feedback = feedback
-        self._told_feedback = False
+        # A slot remembers what its last walsender was told; a stream with an end of ours has none.
+        self._told_feedback = until is None
         self._alive: Callable[[], None] | None = alive
         self._paused = False
         self._result: Sequence[Row] | Failure | None = None
@@ -174,22 +175,28 @@ class Reception:
         """
         Say how far we are.  What is durable here counts as replayed too: there is nothing else to wait for.
 
+        Nothing else counts as written either: WAL that waits for the disk goes with this process, and
+        ``synchronous_commit = remote_write`` promises that it does not.
+
         Source: PostgreSQL, src/backend/replication/walreceiver.c, XLogWalRcvSendReply.
         """
         known = min(self._flushed, self._received) if self._until is None else 0
         flushed = self._geometry.lsn(known)
+        written = flushed if self._until is None else self._geometry.lsn(self._received)
         now = to_pg_timestamp(self._clock.seconds())
         self._session.send(
-            _LAYOUT.encode(
-                StandbyStatusUpdate(
-                    self._geometry.lsn(self._received), flushed, flushed, now, reply_requested
-                )
-            )
+            _LAYOUT.encode(StandbyStatusUpdate(written, flushed, flushed, now, reply_requested))
         )
 
     def _tell_feedback(self) -> None:
-        """Hand on what the standbys need; once nobody needs anything, say that once."""
-        xmin, catalog_xmin = self._feedback() if self._feedback is not None else (0, 0)
+        """
+        Hand on what the standbys need; once nobody needs anything, say that once, at the beginning too.
+
+        What could not be taken back is not said at all: without a status interval there is no second time.
+        """
+        xmin, catalog_xmin = 0, 0
+        if self._feedback is not None and self._status_interval:
+            xmin, catalog_xmin = self._feedback()
         if not (xmin or catalog_xmin) and not self._told_feedback:
             return
         self._told_feedback = bool(xmin or catalog_xmin)

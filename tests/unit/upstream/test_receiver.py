@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from receiver_helpers import ReceiverTestCase, Upstream, cluster_with
 
-from walsender.upstream import ReceiverSettings
+from walsender.upstream import ReceiverSettings, WalReceiver
 
 
 class HistoryTests(ReceiverTestCase):
@@ -127,3 +127,52 @@ class SilenceTests(ReceiverTestCase):
     def test_anUpstreamThatDoesNotBeginToStreamIsLeft(self) -> None:
         """Likewise behind START_REPLICATION."""
         self.check_silence("START_REPLICATION")
+
+
+class ReportTests(ReceiverTestCase):
+    def test_whatWaitsForTheDiskIsNotWritten(self) -> None:
+        """WAL that only this process has is told of as neither flushed nor written."""
+        upstream = Upstream(cluster_with(1.5))
+        self.receiver(upstream)
+        session = upstream.session
+        assert session is not None
+        self.thread.hangs = True
+        session.deliver()
+        self.clock.advance(10)
+        start = session.statuses()[0].flush_lsn
+        self.assertEqual({(said.write_lsn, said.flush_lsn) for said in session.statuses()}, {(start, start)})
+        self.thread.go_on()
+        last = session.statuses()[-1]
+        self.assertEqual((last.write_lsn, last.flush_lsn, last.replay_lsn), (upstream.end,) * 3)
+
+    def feedbacks(self, *needs: tuple[int, int] | None, interval: float = 10.0) -> list[tuple[int, int]]:
+        """Return the feedback that is sent while the standbys need this, one interval after another."""
+        upstream = Upstream(cluster_with(1.5))
+        needed = iter(needs)
+        receiver = WalReceiver(
+            self.clock,
+            upstream,
+            self.source,
+            ReceiverSettings(status_interval=interval, timeout=0.0),
+            feedback=None if needs[0] is None else lambda: next(needed) or (0, 0),
+        )
+        receiver.start()
+        for _ in needs[1:]:
+            self.clock.advance(interval)
+        self.successResultOf(receiver.stop())
+        assert upstream.session is not None
+        return upstream.session.feedbacks()
+
+    def test_feedbackGoesToTheUpstreamAndIsTakenBackOnce(self) -> None:
+        """While standbys need something it is said each time; that nobody does any more, once."""
+        needs = (700, 0), (701, 650), (0, 0), (0, 0), (702, 0)
+        self.assertEqual(self.feedbacks(*needs), [(700, 0), (701, 650), (0, 0), (702, 0)])
+
+    def test_feedbackOfAFormerConnectionIsTakenBack(self) -> None:
+        """The upstream's slot may remember what a relay has said that was stopped, or told to say no more."""
+        self.assertEqual(self.feedbacks((0, 0), (0, 0)), [(0, 0)])
+        self.assertEqual(self.feedbacks(None, None), [(0, 0)])
+
+    def test_withoutAnIntervalNothingIsHeldBackForGood(self) -> None:
+        """Where status is not sent regularly, feedback could not be taken back."""
+        self.assertEqual(self.feedbacks((700, 0), interval=0.0), [(0, 0)])
