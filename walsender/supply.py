@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 
 from walsender.errors import ConfigurationError, WalFileError, WalsenderError
 from walsender.preflight import wal_directory_error
@@ -35,6 +34,7 @@ from walsender.source.relay import MAY_REMOVE_WAL
 from walsender.state_lock import StateLock
 from walsender.upstream import ReceiverSettings, UpstreamFetcher, WalReceiver
 from walsender.wal import REAL_FILES
+from walsender.work_threads import WorkThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,32 +81,12 @@ def _directory_mode(path: str) -> int:
     return 0o750 if Path(path).stat().st_mode & _GROUP_MAY_READ == _GROUP_MAY_READ else 0o700
 
 
-class _OwnThreads:
-    """Threads for one kind of work, whatever the readers of a slow disk do meanwhile."""
-
-    def __init__(self, reactor: IServerReactor, name: str, count: int = 1) -> None:
-        self._reactor = reactor
-        self._name = name
-        self._count = count
-        self._pool = ThreadPool(0, count)
-
-    def start(self) -> None:
-        self._pool = ThreadPool(0, self._count, self._name)  # one that was stopped cannot be started
-        self._pool.start()
-
-    def stop(self) -> None:
-        self._pool.stop()
-
-    def run(self, function: Callable[..., object], *args: object, **kwargs: object) -> Deferred[Any]:
-        return deferToThreadPool(self._reactor, self._pool, function, *args, **kwargs)
-
-
 class _Archive:
     """What ``restore_command`` needs."""
 
     def __init__(self, reactor: IServerReactor, settings: Settings) -> None:
         self._reactor = reactor
-        self._threads = _OwnThreads(reactor, "walsender-restore", AT_ONCE)
+        self._threads = WorkThreads(reactor, "walsender-restore", AT_ONCE)
         self.start, self.stop = self._threads.start, self._threads.stop
 
     def providers(self, settings: Settings) -> list[IWalProvider]:
@@ -130,7 +110,7 @@ class DirectorySupply:
         self, reactor: IServerReactor, settings: Settings, run_in_thread: Callable[..., Deferred[Any]]
     ) -> None:
         path = settings.wal_directory
-        self._thread = _OwnThreads(reactor, "walsender-look")
+        self._thread = WorkThreads(reactor, "walsender-look")
         self.source = DirectorySource(
             reactor,
             run_in_thread,
@@ -193,7 +173,7 @@ class RelaySupply:
         self._settings = settings
         self._run_in_thread = run_in_thread
         self._standbys_need = feedback
-        self._thread = _OwnThreads(reactor, "walsender-commit")
+        self._thread = WorkThreads(reactor, "walsender-commit")
         self._lock: StateLock | None = None
         self._stopping = False
         path = settings.wal_directory

@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lsn": {"errors"},
     "settings": {"errors", "lsn"},
     "reply_timeout": set(),
+    "work_threads": set(),
     "wal": {"errors", "lsn"},
     "wire": {"errors", "lsn"},
     "auth": {"errors", "lsn", "wire"},
@@ -69,6 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "state_lock",
         "upstream",
         "wal",
+        "work_threads",
     },
     # What the program needs of a reactor is said once, beside the room that needs most of it.
     "signals": {"sender.IServerReactor"},
@@ -108,6 +110,7 @@ DEPENDENCIES: dict[str, set[str]] = {
     "auth": TWISTED,
     "upstream": {*TWISTED, "psycopg"},
     "reply_timeout": TWISTED,
+    "work_threads": TWISTED,
     "source": TWISTED,
     "replication_slots": {*TWISTED, "google_crc32c"},
     "retention": TWISTED,

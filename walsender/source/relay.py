@@ -26,7 +26,7 @@ from walsender.wal import EndOfWal, TimelineHistory, WalDirectory, history_name,
 from walsender.wal.segment import FileKind, base_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
@@ -342,18 +342,27 @@ class RelaySource(HeldWal):
             gap_ahead=False,
             reason="received",
         )
-        validated = {} if held is None else dict(held.validated)
+        validated = self._validated({} if held is None else held.validated)
+        self._received.clear()
+        self._take_over(Look(self._directory, end, validated))
+
+    def _validated(self, before: Mapping[str, CoveredFile]) -> Mapping[str, CoveredFile]:
+        """Return which file holds each segment around the end; most commits change nothing of it."""
+        if not self._received:
+            return before
+        validated = dict(before)
         for file in self._received:
             base = base_name(file.name)
             validated.pop(base, None)
             validated[base] = file
         while len(validated) > _REMEMBERED:
             del validated[next(iter(validated))]
-        self._received.clear()
-        self._take_over(Look(self._directory, end, validated))
+        return validated
 
     def _add_files(self, identity: WalIdentity) -> None:
         """Take over what was received into the picture of the directory."""
+        if not self._received and self._directory.identity is not None:
+            return
         directory = replace(self._directory, identity=identity)
         for received in self._received:
             file = parse_file_name(received.name)
