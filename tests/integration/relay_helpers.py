@@ -8,6 +8,7 @@ from walsender.testing.postgres import Cluster, started
 from walsender.testing.processes import WalsenderProcess, wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import ExitStack
     from pathlib import Path
 
@@ -22,13 +23,23 @@ def make_primary(stack: ExitStack, installation: PostgresInstallation, space: Pa
 
 
 def make_relay(
-    stack: ExitStack, space: Path, upstream: str, *options: str, name: str = "wal"
+    stack: ExitStack,
+    space: Path,
+    upstream: str,
+    *options: str,
+    name: str = "wal",
+    launcher: Sequence[str | Path] = (),
 ) -> WalsenderProcess:
     """Return a running relay that receives into ``space / name``, made if it is not there."""
     (space / name).mkdir(exist_ok=True)
     return stack.enter_context(
         WalsenderProcess(
-            space / name, "--primary-conninfo", upstream, *options, log_file=space / f"{name}.log"
+            space / name,
+            "--primary-conninfo",
+            upstream,
+            *options,
+            log_file=space / f"{name}.log",
+            launcher=launcher,
         )
     )
 

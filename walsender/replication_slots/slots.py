@@ -129,7 +129,7 @@ class ReplicationSlots:
     @inlineCallbacks
     def stop(self) -> Generator[Deferred[Any], Any, None]:
         """Save what has changed; fires when it is done.  No session may be left."""
-        yield self._save()
+        yield self.save()
         self._cancel_timer()
         self._slots.clear()
         self._opened = False
@@ -251,7 +251,7 @@ class ReplicationSlots:
             slot.restart_lsn, slot.saved_lsn = INVALID_LSN, None
             if slot.held is not None:
                 slot.held.invalidated()
-        yield self._save()
+        yield self.save()
         return not any(slot.invalidation_reason and _is_dirty(slot) for slot in self)
 
     # For `HeldSlot`
@@ -260,7 +260,7 @@ class ReplicationSlots:
         """Set where WAL is needed from; saved later."""
         slot.restart_lsn = restart_lsn
         if self._timer is None and _is_dirty(slot):
-            self._timer = self._clock.callLater(SAVE_DELAY, self._save)
+            self._timer = self._clock.callLater(SAVE_DELAY, self.save)
 
     def release(self, slot: ReplicationSlot) -> None:
         """Let a slot be anybody's again; a temporary one stays with its session."""
@@ -270,7 +270,7 @@ class ReplicationSlots:
         slot.owner = None
         if _is_dirty(slot) and not self._save_queued:  # the one that is queued will see this slot
             self._save_queued = True
-            self._save()
+            self.save()
         self._wake(slot.name)
 
     # Inside
@@ -390,10 +390,10 @@ class ReplicationSlots:
 
     def _try_again(self) -> None:
         self._cancel_timer()
-        self._timer = self._clock.callLater(SAVE_DELAY, self._save)
+        self._timer = self._clock.callLater(SAVE_DELAY, self.save)
 
-    def _save(self) -> Deferred[None]:
-        """Save what has changed; never fails."""
+    def save(self) -> Deferred[None]:
+        """Save what has changed, now; never fails."""
         self._cancel_timer()
         return self._disk.run(self._save_changed)
 

@@ -166,6 +166,7 @@ class WalRemover:
     @inlineCallbacks
     def make_room(self) -> Generator[Deferred[Any], Any, str]:
         """Remove what is not needed; return who holds what is left, or nothing if something was removed."""
+        yield self._slots.save()  # what standbys have reported lately frees WAL when it is on disk
         removed: int = yield self.look()
         if removed:
             return ""

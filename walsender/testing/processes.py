@@ -315,6 +315,7 @@ class WalsenderProcess(ChildProcess):
     """
     A ``twistd -n walsender`` of this environment, as the current user, ready to be connected to.
 
+    :param launcher: a command that becomes the one behind it, as ``nice`` does.
     :ivar host: the numeric address that it listens on.
     :ivar port: the TCP port that it listens on.
     """
@@ -326,10 +327,11 @@ class WalsenderProcess(ChildProcess):
         log_file: Path,
         listen: str = "tcp:0:interface=127.0.0.1",
         timeout_s: float = 20,
+        launcher: Sequence[str | Path] = (),
     ) -> None:
         super().__init__(
             "walsender",
-            [*_TWISTD, "walsender", "--wal-directory", directory, "--listen", listen, *options],
+            [*launcher, *_TWISTD, "walsender", "--wal-directory", directory, "--listen", listen, *options],
             log_file,
             environment=source_environment(),
         )

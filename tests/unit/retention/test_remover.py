@@ -214,6 +214,11 @@ class RemoverTests(RetentionTestCase):
         )
         relay.sent = LSN(0)
         self.assertEqual("", self.successResultOf(relay.remover.make_room()))
+        relay.slots.create("a", HERE, restart_lsn=LSN(7 * MIB))
+        relay.receive(9 * MIB)
+        relay.slots.acquire("a", HERE).advance(LSN(8 * MIB))
+        self.assertEqual("", self.successResultOf(relay.remover.make_room()))
+        self.assertEqual([8], relay.numbers)
         relay.remover.reconfigure(Limits())
         self.assertEqual(
             'WAL is kept because of "wal_keep_size", which is -1.',
