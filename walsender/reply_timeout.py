@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+# Sums of times are rounded: a timer may fire this much too early, and would be set again for no time at all.
+_MOMENT: Final = 1e-6  # seconds
 
 
 class ReplyTimeout:
@@ -55,6 +58,7 @@ class ReplyTimeout:
     def _look(self) -> None:
         self._timer = None
         now, half = self._clock.seconds(), self._timeout / 2
+        half -= _MOMENT
         if self._asked_at is None and now - self._last_reply >= half:
             self._asked_at = now
             self._ask()
@@ -64,4 +68,4 @@ class ReplyTimeout:
         if now - since >= half:
             self._give_up()
         else:
-            self._timer = self._clock.callLater(half - (now - since), self._look)
+            self._timer = self._clock.callLater(half - (now - since) + _MOMENT, self._look)

@@ -45,6 +45,20 @@ class ReplyTimeoutTests(SynchronousTestCase):
         watched.clock.pump([1] * 10)
         self.assertEqual([16], watched.given_up)
 
+    def test_aTimerThatFiresAMomentTooEarlyIsNotSetAgainForNothing(self) -> None:
+        """Sums of times are rounded: what is left then may be less than any clock can tell."""
+        for number in range(300):
+            watched = Watched(10)
+            watched.clock.advance(number / 70)
+            watched.timeout.reply_received()
+            for _ in range(5):
+                for call in watched.clock.calls[:1]:
+                    watched.clock.rightNow = call.getTime()
+                    watched.clock.calls.remove(call)
+                    call.called = 1
+                    call.func()
+            self.assertEqual((1, 1), (len(watched.asked), len(watched.given_up)))
+
     def test_stopped(self) -> None:
         """A stopped one does nothing and leaves no timer; stopping is harmless when repeated."""
         watched = Watched(10)
