@@ -32,7 +32,8 @@ CHECKED_PAGES: Final = 64
 How much WAL before its end is checked record by record: half a megabyte at the usual page size.
 
 New WAL that is no more than this is checked whole, so a file that grows under watch is checked
-whole in practice.  CRC-32C of so much takes some 10 ms, the legacy checksum some 30 ms.
+whole in practice; and so is a ``.partial`` that is seen for the first time, since a crash may have torn
+any part of it.  CRC-32C of so much takes some 10 ms, the legacy checksum some 30 ms.
 """
 
 
@@ -365,6 +366,9 @@ class _Search:
         if self._pages.timelines_blurred(segment):
             # Pages of the older timeline may follow the end here and look right in themselves.
             distance = max(distance, valid_end - self._geometry.segment_start(segment))
+        if self._searching and not self._is_closed(segment):
+            # A crash may have left holes anywhere in it: its writer syncs many megabytes at a time.
+            distance = max(distance, valid_end - self._geometry.segment_start(segment))
         floor = self._lowest_page(segment) if self._next is None else self._geometry.page_start(begin)
         chain: Chain | None = None
         is_lowest = False
@@ -376,6 +380,10 @@ class _Search:
                 return chain
             distance *= 4
         return chain if known is None else self._records.chain(known, self._last, valid_end)
+
+    def _is_closed(self, segment: int) -> bool:
+        file = self._pages.segment(segment)
+        return file is not None and not file.name.endswith(PARTIAL)
 
     def _lowest_page(self, segment: int) -> int:
         """Return the first page of the run that ends with *segment*, at most one longest record back."""

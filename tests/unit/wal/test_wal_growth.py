@@ -63,9 +63,19 @@ class GrowthTests(SynchronousTestCase):
         """The first look at a long segment reads page headers, and records of the last pages only."""
         maker = WalMaker(segment_size=16 << 20)
         maker.fill_to(maker.position + 10_000_000, 50_000)
-        files = disk(maker, partial=True)
+        files = disk(maker)
         self.assertEqual(maker.position, position_on(files))
         self.assertLess(files.read_bytes, 1_500_000)
+
+    def test_firstLookFindsAHoleFarBackInAPartialSegment(self) -> None:
+        """A crash may have torn any part of what was not synced, and that may be many megabytes."""
+        maker = WalMaker(segment_size=16 << 20)
+        maker.fill_to(maker.position + 1_000_000, 50_000)
+        hole = maker.record(50_000)
+        maker.fill_to(maker.position + 9_000_000, 50_000)
+        number, offset = divmod(hole.begin + 20_000, maker.segment_size)
+        maker.image(number)[offset : offset + 512] = bytes(512)
+        self.assertEqual(hole.begin // 8 * 8, position_on(disk(maker, partial=True)) // 8 * 8)
 
     def test_smallGrowthIsCheckedWhole(self) -> None:
         """A bad record in new WAL ends it although good pages follow."""
