@@ -95,10 +95,10 @@ class SlotStorage:
                     state = decode_state(files.read(path, MAX_STATE_SIZE))
                     if f"{state.name}{_SUFFIX}" != name:
                         raise DataCorrupted(f'it is the file of the slot "{state.name}"')  # noqa: TRY301
-                    files.sync(path)
                 except (DataCorrupted, OSError) as error:
                     stored.damaged[path] = _reason(error)
                 else:
+                    self._make_durable(state, path)
                     stored.states[state.name] = state
         files.sync_directory(self._directory)
         files.sync_directory(self._state_directory)
@@ -131,6 +131,13 @@ class SlotStorage:
         with contextlib.suppress(FileNotFoundError):
             self._files.remove(self._path(name))
         self._files.sync_directory(self._directory)
+
+    def _make_durable(self, state: SlotState, path: str) -> None:
+        """Sync a file that was found; one whose sync fails is never trusted again, and replaced."""
+        try:
+            self._files.sync(path)
+        except OSError:
+            self.save(state)
 
     def _path(self, name: str) -> str:
         return f"{self._directory}/{name}{_SUFFIX}"

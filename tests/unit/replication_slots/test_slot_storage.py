@@ -116,6 +116,32 @@ class CrashTests(SynchronousTestCase):
             SlotStorage(disk, STATE).open()
             self.assertEqual({"a": A}, restart(disk))
 
+    def test_aFileThatCannotBeSyncedIsWrittenAgain(self) -> None:
+        """What was read is right, but its file is never trusted again: a new one takes its place."""
+        disk = SimulatedDisk()
+        storage = SlotStorage(disk, STATE)
+        storage.open()
+        disk.write(f"{STATE}/replication_slots/a.slot", encode_state(A))
+        failures = [errno.EIO]
+        sync = disk.sync
+
+        def failing(path: str) -> None:
+            if failures:
+                raise OSError(failures.pop(), "Input/output error", path)
+            sync(path)
+
+        self.patch(disk, "sync", failing)
+        self.assertEqual({"a": A}, SlotStorage(disk, STATE).open().states)
+        self.assertEqual({"a": A}, restart(disk))
+
+    def test_withoutAnySyncThereIsNoStart(self) -> None:
+        """A slot that can be made durable in no way is not announced."""
+        disk = SimulatedDisk()
+        SlotStorage(disk, STATE).open()
+        disk.write(f"{STATE}/replication_slots/a.slot", encode_state(A))
+        disk.failing["sync"] = errno.EIO
+        self.assertRaises(OSError, SlotStorage(disk, STATE).open)
+
 
 class StorageTests(SynchronousTestCase):
     def setUp(self) -> None:
