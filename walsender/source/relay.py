@@ -22,7 +22,15 @@ from walsender.source.follower import Follower, Look
 from walsender.source.held import HeldWal
 from walsender.upstream import GroupCommit, Room, SegmentWriter
 from walsender.upstream.segment_writer import REPLACEMENT
-from walsender.wal import EndOfWal, TimelineHistory, WalDirectory, history_name, parse_file_name, segment_name
+from walsender.wal import (
+    EndOfWal,
+    SyncFailed,
+    TimelineHistory,
+    WalDirectory,
+    history_name,
+    parse_file_name,
+    segment_name,
+)
 from walsender.wal.segment import FileKind, base_name
 
 if TYPE_CHECKING:
@@ -32,6 +40,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from walsender.lsn import Geometry
+    from walsender.source.segment_file import OpenSegment
     from walsender.upstream import Commit
     from walsender.wal import CoveredFile, Identity, WalIdentity, WritableFiles
 
@@ -100,10 +109,80 @@ class RelaySource(HeldWal):
                 base = name.removesuffix(REPLACEMENT).removesuffix(_TEMPORARY)
                 if base != name and parse_file_name(base).kind is not FileKind.OTHER:
                     self._files.remove(f"{self._path}/{name}")
+            for name in self._files.list_directory(self._path):
+                if parse_file_name(name).kind is FileKind.PARTIAL:
+                    self._write_again(name)
             self._files.sync_directory(self._path)
         except OSError as error:
             raise file_error(f'could not use directory "{self._path}"', error) from error
-        return self._follower.look(listing=True, skip_gap=False)
+        try:
+            return self._follower.look(listing=True, skip_gap=False)
+        except SyncFailed as error:
+            self._renew_distrusted(error.identity)
+            raise
+
+    def _open(self, timeline: int, number: int) -> Deferred[OpenSegment]:
+        return super()._open(timeline, number).addErrback(self._not_opened)
+
+    def _not_opened(self, failure: Failure) -> Failure:
+        """A file that cannot be synced is not served; for the next who wants it there will be a copy."""
+        if isinstance(failure.value, SyncFailed):
+            renewed = self._run_commit(self._renew_distrusted, failure.value.identity, FileKind.SEGMENT)
+            renewed.addCallback(self._renewed)
+            renewed.addErrback(lambda reason: self._log.failure("copying a WAL file failed", reason))
+        return failure
+
+    def _renewed(self, names: list[str]) -> None:
+        """Let the copies prove themselves when they are opened."""
+        assert self._look is not None, "somebody has opened a file"
+        copied = {base_name(name) for name in names}
+        validated = {base: file for base, file in self._look.validated.items() if base not in copied}
+        self._look = replace(self._look, validated=validated)
+
+    def _renew_distrusted(self, identity: Identity, *kinds: FileKind) -> list[str]:
+        """
+        Put a copy in the place of a file whose sync has failed; in a thread.
+
+        :param kinds: of names; a file that is being written must keep its own.  None given: all are meant.
+        :returns: names of the copies.
+        """
+        renewed: list[str] = []
+        with contextlib.suppress(OSError):
+            for name in self._files.list_directory(self._path):
+                if kinds and parse_file_name(name).kind not in kinds:
+                    continue
+                with contextlib.suppress(OSError):
+                    if self._files.path_identity(f"{self._path}/{name}") == identity:
+                        self._renew(name)
+                        renewed.append(name)
+        return renewed
+
+    def _write_again(self, name: str) -> None:
+        """
+        Write what a file holds over itself.
+
+        Whoever wrote it may have been killed after a sync had failed.  What the kernel shows then
+        may never get to the disk, and another sync would succeed and mean nothing.  What is
+        written again gets there, and needs no room.
+        """
+        descriptor = self._files.open_to_write(f"{self._path}/{name}")
+        try:
+            content = self._files.read(descriptor, self._files.size(descriptor), 0)
+            self._write(descriptor, content)
+        except OSError:
+            self._renew(name)
+        finally:
+            self._files.close(descriptor)
+
+    def _renew(self, name: str) -> None:
+        """Put a copy in the place of a file."""
+        path = f"{self._path}/{name}"
+        descriptor = self._files.open(path)
+        try:
+            content = self._files.read(descriptor, self._files.size(descriptor), 0)
+        finally:
+            self._files.close(descriptor)
+        self._replace(path, content, REPLACEMENT)
 
     def _begin_directory(self, names: list[str]) -> None:
         """Say that this directory is ours, before there is any WAL in it."""
@@ -294,22 +373,30 @@ class RelaySource(HeldWal):
 
     def _write_history(self, name: str, content: bytes) -> None:
         """Make a history file durable under its name; in a thread."""
-        path = f"{self._path}/{name}"
         try:
-            with contextlib.suppress(FileNotFoundError):
-                self._files.remove(path + _TEMPORARY)
-            descriptor = self._files.create(path + _TEMPORARY)
-            try:
-                written = 0
-                while written < len(content):
-                    written += self._files.write(descriptor, [content[written:]], written)
-                self._files.sync_data(descriptor)
-            finally:
-                self._files.close(descriptor)
-            self._files.rename(path + _TEMPORARY, path)
-            self._files.sync_directory(self._path)
+            self._replace(f"{self._path}/{name}", content, _TEMPORARY)
         except OSError as error:
             raise file_error(f'could not write file "pg_wal/{name}"', error) from error
+
+    def _replace(self, path: str, content: bytes, suffix: str) -> None:
+        """Make *content* durable under a name, in place of what has it."""
+        files = self._files
+        with contextlib.suppress(FileNotFoundError):
+            files.remove(path + suffix)
+        descriptor = files.create(path + suffix)
+        try:
+            self._write(descriptor, content)
+        finally:
+            files.close(descriptor)
+        files.rename(path + suffix, path)
+        files.sync_directory(self._path)
+
+    def _write(self, descriptor: int, content: bytes) -> None:
+        """Write a file from its beginning, durably."""
+        view, written = memoryview(content), 0
+        while written < len(content):
+            written += self._files.write(descriptor, [view[written:]], written)
+        self._files.sync_data(descriptor)
 
     def _kept(self, timeline: int, commit: Commit) -> None:
         """Show what has become durable, if it is of the timeline that standbys can have, or its successor."""

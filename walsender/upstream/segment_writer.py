@@ -6,10 +6,11 @@ included, before anything is written into it, so that neither a full disk nor a
 crash finds it half made; complete, it is synced and renamed to ``NAME``.
 
 What the directory held before is compared with what comes, never overwritten.  What
-stands behind the end of its valid WAL is wiped: a torn tail must not be found
-behind new WAL one day.  A file whose sync has failed is not written to again: its
-segment is received from the start into a new file, which takes the old one's name
-when it holds, on disk, all that the old one was trusted for.
+stands behind the end of its valid WAL may be the beginning of a record, which cannot be
+told from garbage but was promised: it stays until the same comes again.  A file whose
+sync has failed is not written to again: its segment is received from the start into a
+new file, which takes the old one's name when it holds, on disk, all that the old one was
+trusted for.
 
 Everything here blocks, and knows no threads: one call at a time.
 
@@ -171,7 +172,7 @@ class SegmentWriter:
                 self._is_complete = candidate == name
                 self._unsynced = True  # nobody knows who wrote it, and how
                 if not self._is_complete:
-                    self._wipe_tail()
+                    self._fill(self._size())
                 self._sync_directory()
             break
         else:
@@ -191,6 +192,7 @@ class SegmentWriter:
                     self._files.remove(path)  # of a former attempt: it is not to be trusted either
             self._descriptor = self._files.create(path)
             self._file = CoveredFile(name, self._files.identity(self._descriptor))
+            self._distrusted.discard(self._file.identity)  # of a file that is gone
         except OSError as error:
             raise file_error(f'could not create file "pg_wal/{name}"', error) from error
         try:
@@ -203,10 +205,11 @@ class SegmentWriter:
             raise
         self._sync_directory()
 
-    def _wipe_tail(self) -> None:
-        """Let nothing but zeros stand behind the valid WAL of a file that was found."""
-        start = self._geometry.segment_start(self._number)
-        self._fill(max(0, min(self._valid - start, self._geometry.segment_size)))
+    def _size(self) -> int:
+        try:
+            return self._files.size(self._descriptor)
+        except OSError as error:
+            raise file_error(f'could not stat file "pg_wal/{self._file.name}"', error) from error
 
     def _fill(self, offset: int) -> None:
         """Fill the file with zeros from *offset* to a segment's size, durably."""

@@ -81,8 +81,7 @@ class SegmentWriterTests(RelayTestCase):
         writes = relay.disk.counts["write"]
         commit = relay.commit(MIB + 100 * KIB)
         self.assertEqual(commit.position, MIB + 300 * KIB)
-        # One write wipes what stands behind the valid WAL.
-        self.assertEqual(relay.disk.counts["write"], writes + 1)
+        self.assertEqual(relay.disk.counts["write"], writes)
 
     def test_whatIsHeldAndDiffersStopsReceiving(self) -> None:
         """WAL that is not what the directory has is an error, and the directory stays as it is."""
@@ -107,11 +106,22 @@ class SegmentWriterTests(RelayTestCase):
         relay.new_writer(MIB, valid=MIB)
         self.assertRaises(DataCorrupted, relay.writer.commit, [bytes(wal)])
 
-    def test_garbageBehindTheValidWalOfAFileIsWiped(self) -> None:
-        """Behind the valid WAL of a file that is gone on with stand zeros."""
+    def test_whatStandsBehindTheValidWalIsKeptUntilItComesAgain(self) -> None:
+        """The beginning of a record cannot be told from garbage, but somebody may have been promised it."""
+        relay = self.relay()
+        relay.commit(MIB + 64 * KIB)
+        relay.writer.close()
+        relay.position = MIB + 40 * KIB  # where the last whole record ends
+        relay.new_writer()
+        relay.commit(MIB + 41 * KIB)
+        wal = relay.cluster.wal(1, MIB, MIB + 64 * KIB)
+        self.assertEqual(relay.content(FIRST + ".partial"), wal.ljust(MIB, b"\0"))
+
+    def test_garbageGivesWayToWhatComes(self) -> None:
+        """Where valid WAL ended, what comes is written over whatever is there."""
         relay = self.relay()
         wal = relay.cluster.wal(1, MIB, MIB + 64 * KIB)
-        relay.put(FIRST + ".partial", (wal + b"torn" * 1000).ljust(MIB, b"\xee"))
+        relay.put(FIRST + ".partial", (wal + b"torn" * 4000).ljust(MIB, b"\0"))
         relay.position = MIB + 64 * KIB
         relay.new_writer()
         relay.commit(MIB + 80 * KIB)
@@ -220,6 +230,24 @@ FAILURES = st.lists(
     ),
     max_size=10,
 )
+
+
+class DistrustTests(RelayTestCase):
+    def test_aNewFileWithTheNumberOfAnOldOneIsTrusted(self) -> None:
+        """What is remembered of a file that is gone does not hold for one that has got its inode."""
+        relay = self.relay()
+        relay.commit(MIB + 8 * KIB)
+        number = relay.files.path_identity(f"/wal/{FIRST}.partial")
+        relay.writer.close()
+        relay.ledger.promised.clear()
+        relay.disk.remove(f"/wal/{FIRST}.partial")
+        relay.disk.sync_directory("/wal")
+        relay.distrusted.add(number)
+        relay.position = MIB
+        relay.new_writer()
+        relay.commit(MIB + 8 * KIB)
+        self.assertEqual(relay.files.path_identity(f"/wal/{FIRST}.partial"), number)
+        self.assertEqual(relay.distrusted, set())
 
 
 class PromiseTests(RelayTestCase):

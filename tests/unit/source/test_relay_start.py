@@ -1,0 +1,116 @@
+"""What a relay does at its start with files that its disk may have spoilt."""
+
+from __future__ import annotations
+
+import errno
+import random
+from typing import TYPE_CHECKING
+
+from source_helpers import FIRST, MIB, SECOND, SourceTestCase, Threads
+
+from walsender.simulate.cluster import Cluster
+from walsender.simulate.disk import SimulatedDisk
+from walsender.simulate.files import WalFiles
+from walsender.source import SegmentUnavailable
+from walsender.source.relay import RelaySource
+from walsender.wal import SyncFailed
+
+if TYPE_CHECKING:
+    from walsender.simulate.disk import File
+
+WAL = "/wal"
+
+
+class RelayStartTests(SourceTestCase):
+    def setUp(self) -> None:
+        """Make a disk that holds a segment and a half, all of it durable."""
+        super().setUp()
+        self.cluster = Cluster()
+        while self.cluster.position < 2 * MIB + MIB // 2:
+            self.cluster.write(20_000)
+        self.disk = SimulatedDisk(random.Random(0))
+        self.addCleanup(self.disk.close)
+        self.disk.make_directory(WAL)
+        self.disk.sync_directory("/")
+        self.put(FIRST, self.cluster.wal(1, MIB, 2 * MIB))
+        self.second = self.cluster.wal(1, 2 * MIB, self.cluster.position).ljust(MIB, b"\0")
+        self.put(SECOND + ".partial", self.second)
+        self.relay = RelaySource(Threads(), Threads(), WalFiles(self.disk), WAL)
+
+    def put(self, name: str, content: bytes) -> None:
+        """Make a durable file."""
+        files = WalFiles(self.disk)
+        descriptor = files.create(f"{WAL}/{name}")
+        files.write(descriptor, [content], 0)
+        files.sync(descriptor)
+        files.close(descriptor)
+        files.sync_directory(WAL)
+
+    def file(self, name: str) -> File:
+        """Return a file."""
+        return self.disk.file(f"{WAL}/{name}")
+
+    def spoil(self, file: File) -> None:
+        """Let a file's last half have been written and its sync have failed, before our time."""
+        file.platter[MIB // 4 :] = bytes(len(file.platter) - MIB // 4)
+
+    def test_whatOnlyTheKernelHasIsWrittenAgain(self) -> None:
+        """After a sync that failed, and the end of who knew it, the next start brings the bytes to disk."""
+        partial = self.file(SECOND + ".partial")
+        self.spoil(partial)
+        self.successResultOf(self.relay.start())
+        self.assertEqual(self.relay.flush_position, self.cluster.position)
+        self.assertEqual(bytes(partial.platter), self.second)
+
+    def test_aFileThatCannotBeSyncedIsCopied(self) -> None:
+        """The first sync fails: a copy takes the file's place, and the relay starts."""
+        partial = self.file(SECOND + ".partial")
+        self.spoil(partial)
+        self.disk.failing["sync"] = [errno.EIO]
+        self.successResultOf(self.relay.start())
+        copy = self.file(SECOND + ".partial")
+        self.assertIsNot(copy, partial)
+        self.assertEqual(bytes(copy.platter), self.second)
+
+    def test_whenNothingCanBeSyncedItDoesNotStart(self) -> None:
+        """Neither the file nor a copy: nothing is announced, and the next try may do better."""
+        self.disk.failing["sync"] = [errno.EIO] * 2
+        failure = self.failureResultOf(self.relay.start())
+        self.assertIn("Input/output error", failure.getErrorMessage())
+        self.assertFalse(self.relay.ready)
+        self.successResultOf(self.relay.start())
+        self.assertEqual(self.relay.flush_position, self.cluster.position)
+
+    def test_aFileThatTheLookCannotSyncIsCopiedForTheNextOne(self) -> None:
+        """A segment with its final name too does not stay distrusted for ever."""
+        self.disk.remove(f"{WAL}/{SECOND}.partial")
+        first = self.file(FIRST)
+        self.disk.failing["sync"] = [errno.EIO]
+        self.failureResultOf(self.relay.start()).trap(SyncFailed)
+        self.successResultOf(self.relay.start())
+        self.assertIsNot(self.file(FIRST), first)
+        self.assertEqual(self.file(FIRST).visible(), self.cluster.wal(1, MIB, 2 * MIB))
+
+    def test_aFullDiskDoesNotKeepItFromServing(self) -> None:
+        """What is written over itself needs no room."""
+        self.disk.room = 0
+        self.successResultOf(self.relay.start())
+        self.assertEqual(self.relay.flush_position, self.cluster.position)
+
+    def test_aSegmentThatCannotBeSyncedIsCopiedForTheNextReader(self) -> None:
+        """Who opens it is refused, and comes back."""
+        self.successResultOf(self.relay.start())
+        first = self.file(FIRST)
+        self.disk.failing["sync"] = [errno.EIO]
+        self.failureResultOf(self.relay.open_segment(1, 1)).trap(SyncFailed, SegmentUnavailable)
+        self.assertIsNot(self.file(FIRST), first)
+        segment = self.successResultOf(self.relay.open_segment(1, 1))
+        self.assertEqual(segment.name, FIRST)
+
+    def test_aFileThatIsBeingWrittenKeepsItsName(self) -> None:
+        """Its writer would go on in a file that has no name."""
+        self.successResultOf(self.relay.start())
+        partial = self.file(SECOND + ".partial")
+        self.disk.failing["sync"] = [errno.EIO]
+        self.failureResultOf(self.relay.open_segment(1, 2)).trap(SyncFailed)
+        self.assertIs(self.file(SECOND + ".partial"), partial)
