@@ -72,7 +72,7 @@ class WalSenderFactory(Factory):
             slots = ReplicationSlots(None, 100, reactor, self._run_in_thread)
         self.slots = slots
         self.stopping = False
-        self._connections: set[WalSender] = set()
+        self._connections: dict[WalSender, None] = {}  # in the order in which they came
         self._when_empty: list[Deferred[None]] = []
 
     def buildProtocol(self, addr: IAddress | None) -> WalSender | None:  # type: ignore[override]
@@ -99,11 +99,11 @@ class WalSenderFactory(Factory):
 
     def connection_made(self, connection: WalSender) -> None:
         """*connection* has begun."""
-        self._connections.add(connection)
+        self._connections[connection] = None
 
     def connection_lost(self, connection: WalSender) -> None:
         """*connection* is over."""
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         if not self._connections:
             waiting, self._when_empty = self._when_empty, []
             for deferred in waiting:
