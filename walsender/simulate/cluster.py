@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from typing import TYPE_CHECKING, Final
 
 from walsender.lsn import Geometry
@@ -25,6 +26,7 @@ class Cluster:
         self._maker = WalMaker(segment_size=SEGMENT_SIZE)
         self.geometry = Geometry.contiguous(SEGMENT_SIZE, self._maker.page_size)
         self.ends: dict[int, int] = {}
+        self._records: dict[int, list[int]] = {1: [self._maker.position]}
         self.write(3000)
 
     @property
@@ -50,11 +52,13 @@ class Cluster:
     def write(self, length: int) -> None:
         """Write a record of *length* bytes."""
         self._maker.record(length)
+        self._records[self.timeline].append(self.position)
         self.ends[self.timeline] = self.position
 
     def switch_segment(self) -> None:
         """Leave the rest of the segment unused."""
         self._maker.switch()
+        self._records[self.timeline].append(self.position)
         self.ends[self.timeline] = self.position
 
     def promote(self, records_lost: int) -> None:
@@ -62,8 +66,15 @@ class Cluster:
         records = self._maker.records
         at = self.position if records_lost == 0 else records[-1 - min(records_lost, len(records) - 2)].end
         at = max(at, self.begin(self.timeline))
+        ends = self._records[self.timeline]
         self._maker.fork(at)
+        self._records[self.timeline] = ends[: bisect.bisect_right(ends, at)]
         self.ends[self.timeline] = self.position
+
+    def last_record_end(self, timeline: int, position: int) -> int:
+        """Return where the last record ends that is whole at *position*."""
+        ends = self._records[timeline]
+        return ends[max(0, bisect.bisect_right(ends, position) - 1)]
 
     def history_file(self, timeline: int) -> bytes | None:
         """Return a timeline's history file; ``None`` for the first one."""

@@ -74,9 +74,14 @@ class File:
 
     def is_safe(self, start: int, end: int) -> bool:
         """Return whether no write to that range can still be lost or torn."""
-        return end <= len(self.platter) and not any(
-            offset < end and offset + len(data) > start for offset, data in self.pending
-        )
+        if end > len(self.platter):
+            return False
+        for offset, data in self.pending:
+            first, last = max(start, offset), min(end, offset + len(data))
+            # Writing what is there already can do no harm.
+            if first < last and self.platter[first:last] != data[first - offset : last - offset]:
+                return False
+        return True
 
 
 @dataclass(eq=False)

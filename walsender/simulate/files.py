@@ -86,6 +86,43 @@ class WalFiles:
         return self._disk.room
 
 
+class ProcessFiles(WalFiles):
+    """The same for one process, with which its descriptors end."""
+
+    def __init__(self, disk: SimulatedDisk) -> None:
+        super().__init__(disk)
+        self._descriptors: set[int] | None = set()
+
+    def open(self, path: str) -> int:
+        """See `FileOperations`."""
+        return self._opened(super().open(path))
+
+    def create(self, path: str) -> int:
+        """See `WritableFiles`."""
+        return self._opened(super().create(path))
+
+    def open_to_write(self, path: str) -> int:
+        """See `WritableFiles`."""
+        return self._opened(super().open_to_write(path))
+
+    def close(self, descriptor: int) -> None:
+        """See `FileOperations`; harmless after the end."""
+        if self._descriptors is not None:
+            self._descriptors.remove(descriptor)
+            super().close(descriptor)
+
+    def end(self) -> None:
+        """Close all."""
+        descriptors, self._descriptors = self._descriptors or set(), None
+        for descriptor in sorted(descriptors):
+            super().close(descriptor)
+
+    def _opened(self, descriptor: int) -> int:
+        assert self._descriptors is not None, "a process that has ended opens nothing"
+        self._descriptors.add(descriptor)
+        return descriptor
+
+
 class SlotFilesOnDisk:
     """`walsender.replication_slots.SlotFiles` on a simulated disk."""
 

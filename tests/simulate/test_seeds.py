@@ -1,0 +1,84 @@
+"""Seeded runs of the whole relay, and bugs that they must find."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+from planted import PLANTED
+from twisted.trial.unittest import SynchronousTestCase
+
+from walsender.simulate.run import run
+
+# As many as half a minute gives; `tox -e simulate` runs thousands, from another first seed.
+RUNS = int(os.environ.get("WALSENDER_SIMULATE_RUNS", "200"))
+FIRST_SEED = int(os.environ.get("WALSENDER_SIMULATE_SEED", "1"))
+BLOCK = 50
+
+# A planted bug must be found by one of so many seeds.
+MOST_SEEDS = 40
+
+
+@pytest.mark.parametrize("first", range(FIRST_SEED, FIRST_SEED + RUNS, BLOCK))
+def test_noSeedBreaksAnInvariant(first: int) -> None:
+    """Whatever happens, nothing that was promised is lost, and in the end everybody has everything."""
+    failures = []
+    for seed in range(first, min(first + BLOCK, FIRST_SEED + RUNS)):
+        outcome = run(seed)
+        if outcome.failure:
+            failures.append(f"seed {seed}: {outcome.failure}")
+    assert not failures, "\n".join(failures)
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_aPlantedBugIsFound(name: str) -> None:
+    """Each bug breaks the invariant that it should."""
+    plant, said = PLANTED[name]
+    with plant():
+        for seed in range(1, MOST_SEEDS + 1):
+            if re.search(said, run(seed).failure):
+                return
+    pytest.fail(f"{MOST_SEEDS} seeds have not found it")
+
+
+class RepeatTests(SynchronousTestCase):
+    def test_aSeedIsRepeatedExactly(self) -> None:
+        """The same seed gives the same history, whatever ran before."""
+        first = run(7)
+        run(8)
+        again = run(7)
+        self.assertEqual((first.history, first.counts), (again.history, again.counts))
+
+    def test_everyKindOfTroubleHappens(self) -> None:
+        """Some seeds together have every fault that there is, and standbys that get WAL all the same."""
+        counts: dict[str, int] = {}
+        for seed in range(1, 21):
+            for what, number in run(seed).counts.items():
+                counts[what] = counts.get(what, 0) + number
+        wanted = {
+            "kill",
+            "power failure",
+            "end inside an operation",
+            "orderly stop",
+            "reset",
+            "stall",
+            "primary restarts",
+            "promotion",
+            "full disk",
+            "disk error",
+            "short writes",
+            "slow disk",
+            "slow standby",
+            "silent standby",
+            "segment switch",
+            "standbys rewound",
+            "disk: sync failed",
+            "disk: write failed",
+            "disk: rename failed",
+            "disk: short write",
+            "disk: full",
+            "disk: power lost",
+        }
+        self.assertEqual({what for what in wanted if not counts.get(what)}, set())
+        self.assertGreater(counts["bytes received"], 20 << 20)
