@@ -73,6 +73,12 @@ class WalFiles:
         """See `WritableFiles`."""
         return self._disk.write(descriptor, b"".join(pieces), offset)
 
+    def allocate(self, descriptor: int, length: int) -> None:
+        """See `WritableFiles`."""
+        done = 0
+        while done < length:
+            done += self._disk.write(descriptor, bytes(length - done), done)
+
     def rename(self, old: str, new: str) -> None:
         """See `WritableFiles`."""
         self._disk.rename(old, new)

@@ -7,7 +7,7 @@ grow, and a slow disk costs latency, not throughput.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
@@ -18,10 +18,14 @@ if TYPE_CHECKING:
     from walsender.upstream.segment_writer import Commit
 
 
+LARGE: Final = 8 << 20
+"""Bytes that are worth a commit of their own while more are on their way."""
+
+
 class ISegmentWriter(Protocol):
     """As `walsender.upstream.segment_writer.SegmentWriter`."""
 
-    def commit(self, pieces: Sequence[bytes | memoryview]) -> Commit:
+    def commit(self, pieces: Sequence[bytes | memoryview], behind: int = 0) -> Commit:
         """Write and make durable."""
 
     def close(self) -> None:
@@ -52,21 +56,33 @@ class GroupCommit:
         self._pieces: list[bytes | memoryview] = []
         self._running: Deferred[None] | None = None
         self._ended = False
+        self._gathered = self._behind = 0
         self.waiting = 0
 
     def append(self, piece: bytes | memoryview) -> None:
         """Take WAL, one piece behind the other; it is written at the next `commit`."""
         self._pieces.append(piece)
+        self._gathered += len(piece)
         self.waiting += len(piece)
 
-    def commit(self) -> None:
-        """Make durable what has come, at once or as soon as the commit under way is done."""
-        if self._pieces and self._running is None and not self._ended:
-            pieces, self._pieces = self._pieces, []
-            self._running = Deferred()
-            self._run_in_thread(self._writer.commit, pieces).addCallbacks(
-                self._done, self._broken, callbackArgs=(sum(map(len, pieces)),)
-            )
+    def commit(self, behind: int = 0) -> None:
+        """
+        Make durable what has come, at once or as soon as the commit under way is done.
+
+        :param behind: so many bytes at least are on their way.  While that is much, a commit is
+            put off until much has come: many small ones would keep the disk from getting on.
+        """
+        self._behind = behind
+        if self._running is not None or self._ended or not self._pieces:
+            return
+        if self._gathered < LARGE <= behind:
+            return
+        pieces, self._pieces = self._pieces, []
+        length, self._gathered = self._gathered, 0
+        self._running = Deferred()
+        self._run_in_thread(self._writer.commit, pieces, behind).addCallbacks(
+            self._done, self._broken, callbackArgs=(length,)
+        )
 
     def close(self) -> Deferred[None]:
         """Begin no further commit, wait for the one under way, and close the file."""
@@ -86,7 +102,7 @@ class GroupCommit:
             if commit.failure is not None:
                 self._failed(Failure(commit.failure))
         finally:
-            self.commit()
+            self.commit(self._behind)
             assert running is not None, "a commit is ending"
             running.callback(None)
 

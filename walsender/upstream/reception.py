@@ -69,7 +69,7 @@ class Reception:
         self._session = session
         self._geometry = geometry
         self._commits: GroupCommit | None = None
-        self._received = start
+        self._received = self._upstream_end = start
         self._flushed = flushed
         self._until = until
         self._status_interval = status_interval
@@ -118,7 +118,7 @@ class Reception:
     def batch_received(self) -> None:
         """See `ICopyReceiver`."""
         assert self._commits is not None, "the stream has begun"
-        self._commits.commit()
+        self._commits.commit(max(0, self._upstream_end - self._received))
         if self._commits.waiting > MOST_WAITING and not self._paused:
             self._paused = True
             self._session.pauseProducing()
@@ -164,6 +164,7 @@ class Reception:
                 )
             )
         elif message.data:
+            self._upstream_end = self._geometry.position(message.wal_end)
             data = message.data if self._until is None else message.data[: self._until - position]
             self._commits.append(data)
             self._received += len(data)
@@ -226,6 +227,8 @@ class Reception:
             self._timer = self._clock.callLater(self._status_interval, self._report)
 
     def _ask(self) -> None:
+        if self._commits is not None:
+            self._commits.commit()  # what was on its way has not come
         self._tell_status(reply_requested=True)
 
     def _upstream_silent(self) -> None:

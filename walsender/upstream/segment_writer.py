@@ -98,17 +98,19 @@ class SegmentWriter:
         self._descriptor = -1
         self._file = CoveredFile("", (0, 0))
         self._number = 0
+        self._expected = start
         self._is_complete = self._is_replacement = self._unsynced = False
         self._used: list[CoveredFile] = []
         self._completed: list[int] = []
 
-    def commit(self, pieces: Sequence[bytes | memoryview]) -> Commit:
+    def commit(self, pieces: Sequence[bytes | memoryview], behind: int = 0) -> Commit:
         """
         Write what has come, make it durable and return how far WAL is on disk.
 
         After an error, in the commit too, this object is of no more use than for `close`.
 
         :param pieces: WAL, one behind the other and behind all before; none of length 0.
+        :param behind: so many bytes at least are known to follow.
         :raises DataCorrupted: what came is not what is held, or not of this cluster.
         :raises DiskFull: there is no room.
         :raises SyncFailed: a file cannot be synced, and is not to be trusted again.
@@ -118,6 +120,7 @@ class SegmentWriter:
         begin = self._position
         failure = None
         waiting = list(pieces)
+        self._expected = begin + sum(map(len, waiting)) + behind
         while waiting:
             if self._descriptor < 0:
                 self._check_start(waiting)
@@ -196,7 +199,7 @@ class SegmentWriter:
         except OSError as error:
             raise file_error(f'could not create file "pg_wal/{name}"', error) from error
         try:
-            self._fill(0)
+            self._reserve()
         except DiskFull:
             # A quota is not seen before.  What is left of it is needed for other things.
             self.close()
@@ -210,6 +213,22 @@ class SegmentWriter:
             return self._files.size(self._descriptor)
         except OSError as error:
             raise file_error(f'could not stat file "pg_wal/{self._file.name}"', error) from error
+
+    def _reserve(self) -> None:
+        """
+        Give the file its full size, and the disk's blocks.
+
+        Zeros are written so that small commits need not change the file's map of blocks, which
+        costs another write each.  A segment that will be overwritten at once needs none.
+        """
+        if self._expected < self._geometry.segment_start(self._number + 1):
+            self._fill(0)
+            return
+        try:
+            self._files.allocate(self._descriptor, self._geometry.segment_size)
+        except OSError as error:
+            raise file_error(f'could not write to file "pg_wal/{self._file.name}"', error) from error
+        self._unsynced = True
 
     def _fill(self, offset: int) -> None:
         """Fill the file with zeros from *offset* to a segment's size, durably."""

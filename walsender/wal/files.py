@@ -82,6 +82,10 @@ class WritableFiles(FileOperations, Protocol):
         """Write *pieces* one after another at *offset*; return how many bytes were taken, perhaps not all."""
         ...
 
+    def allocate(self, descriptor: int, length: int) -> None:
+        """Give an empty file this size and room on the disk for it; it reads as zeros."""
+        ...
+
     def sync_data(self, descriptor: int) -> None:
         """Make a file's content and size durable; its times need not be."""
         ...
@@ -172,6 +176,10 @@ class RealFiles:
     def write(self, descriptor: int, pieces: Sequence[bytes | memoryview], offset: int) -> int:
         """See `WritableFiles`."""
         return os.pwritev(descriptor, pieces[:_MOST_PIECES], offset)
+
+    def allocate(self, descriptor: int, length: int) -> None:
+        """See `WritableFiles`."""
+        os.posix_fallocate(descriptor, 0, length)
 
     def sync_data(self, descriptor: int) -> None:
         """See `WritableFiles`."""

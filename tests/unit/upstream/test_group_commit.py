@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from walsender.errors import WalFileError
 from walsender.upstream import Commit, GroupCommit
+from walsender.upstream.group_commit import LARGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -28,7 +29,7 @@ class Writer:
         self.error: Exception | None = None
         self.closed = 0
 
-    def commit(self, pieces: Sequence[bytes | memoryview]) -> Commit:
+    def commit(self, pieces: Sequence[bytes | memoryview], behind: int = 0) -> Commit:
         """See `SegmentWriter`."""
         if self.error is not None:
             raise self.error
@@ -74,6 +75,20 @@ class GroupCommitTests(SynchronousTestCase):
         self.assertEqual(self.writer.commits, [b"a", b"bcd"])
         self.assertEqual(self.positions, [1, 4])
         self.assertEqual(self.jobs, [])
+
+    def test_farBehindLittleWaits(self) -> None:
+        """While much is on its way, a commit waits until much has come, or no more is to be expected."""
+        self.commits.append(b"abc")
+        self.commits.commit(behind=LARGE)
+        self.assertEqual(self.jobs, [])
+        self.commits.append(bytes(LARGE))
+        self.commits.commit(behind=LARGE)
+        self.commits.append(b"de")
+        self.run_one()
+        self.assertEqual((self.positions, self.jobs), ([LARGE + 3], []))
+        self.commits.commit(behind=LARGE - 1)
+        self.run_one()
+        self.assertEqual(self.positions, [LARGE + 3, LARGE + 5])
 
     def test_withoutPiecesThereIsNoCommit(self) -> None:
         """Nothing to write costs no sync."""

@@ -28,6 +28,19 @@ class SegmentWriterTests(RelayTestCase):
         wal = relay.cluster.wal(1, MIB, MIB + 50 * KIB)
         self.assertEqual(relay.content(FIRST + ".partial"), wal.ljust(MIB, b"\0"))
 
+    def test_aSegmentThatIsToFollowIsReservedOnly(self) -> None:
+        """For the rest of a segment that is known to come nothing is written; the file has its full size."""
+        relay = self.relay()
+        written: list[int] = []
+        write = relay.files.write
+        relay.files.write = lambda descriptor, pieces, offset: (  # type: ignore[method-assign]
+            written.append(sum(map(len, pieces))) or write(descriptor, pieces, offset)
+        )
+        relay.writer.commit([relay.wal(SEGMENT_SIZE + 8 * KIB)], SEGMENT_SIZE - 8 * KIB)
+        self.assertEqual(written, [8 * KIB])
+        self.assertEqual(len(relay.content(FIRST + ".partial")), SEGMENT_SIZE)
+        self.assertEqual(relay.content(FIRST + ".partial")[8 * KIB :].strip(b"\0"), b"")
+
     def test_aWholeSegmentGetsItsFinalName(self) -> None:
         """The segment's last byte renames it, and its number is told."""
         relay = self.relay()
