@@ -30,7 +30,7 @@ from walsender.source import (
     TemporaryShelf,
 )
 from walsender.source.notifier import DirectoryNotifier
-from walsender.source.relay import MAY_REMOVE_WAL
+from walsender.source.removal import MAY_REMOVE_WAL
 from walsender.state_lock import StateLock
 from walsender.upstream import ReceiverSettings, UpstreamFetcher, WalReceiver
 from walsender.wal import REAL_FILES
@@ -198,7 +198,9 @@ class RelaySupply:
             feedback=self._feedback(settings),
         )
         self._archive = _Archive(reactor, settings)
-        self._shelf = RelayShelf(run_in_thread, self._thread.run, REAL_FILES, path, self.source)
+        self._shelf = RelayShelf(
+            run_in_thread, self._thread.run, REAL_FILES, path, self.source, self._check_room
+        )
         self._fetching = Fetching(reactor, self._shelf, self.source, self._providers(settings))
         self.source.fetching = self._fetching
 
@@ -230,6 +232,10 @@ class RelaySupply:
 
     def _feedback(self, settings: Settings) -> Callable[[], tuple[int, int]] | None:
         return self._standbys_need if settings.hot_standby_feedback else None
+
+    def _check_room(self) -> None:
+        """What is fetched at once must fit on the disk; in a thread."""
+        self.source.room.check_disk(AT_ONCE * self.source.geometry.segment_size)
 
     def start(self) -> Deferred[None]:
         """See `ISupply`."""

@@ -21,7 +21,8 @@ from relay_helpers import assert_same_segments, make_primary, make_relay, make_s
 
 from walsender.lsn import LSN
 from walsender.replication_slots import WAL_REMOVED, SlotState, decode_state
-from walsender.testing.postgres import Cluster, PgBench, PgReceiveWal
+from walsender.retention import Demand, Limits, WalStatus, safe_wal_size, wal_status
+from walsender.testing.postgres import Cluster, PgBench, PgReceiveWal, started
 from walsender.testing.processes import WalsenderProcess, wait_until
 from walsender.testing.raw_client import RawClient
 
@@ -191,6 +192,37 @@ def test_lostSlot(installation: PostgresInstallation, space: Path) -> None:
         assert kept.running()
         wait_until(lambda: len(numbers(space / "wal")) <= 6, 30, "old WAL to go", logs=[relay])
         assert "Traceback" not in relay.log_text(), relay.log_text()
+
+
+def test_slotLimitsLikePostgres(installation: PostgresInstallation, space: Path) -> None:
+    """When a slot is past the limit, and how much WAL is left until then, is as on a PostgreSQL server."""
+    ask_server = (
+        "SELECT wal_status, safe_wal_size, restart_lsn, pg_current_wal_lsn() FROM pg_replication_slots"
+    )
+    seen: set[str] = set()
+    for keep, slots in ((2, 4), (4, 2), (0, 1)):
+        with ExitStack() as stack:
+            settings = {"wal_keep_size": f"{keep}MB", "max_slot_wal_keep_size": f"{slots}MB"}
+            directory = space / f"server{keep}"
+            server = stack.enter_context(
+                started(Cluster.create(installation, directory, segment_size_mb=1, settings=settings))
+            )
+            server.sql("SELECT pg_create_physical_replication_slot('a', true)")
+            limits = Limits(keep * MIB, slots * MIB)
+            for _ in range(12):
+                status, safe, restart_text, end = server.sql(ask_server).split("|")
+                seen.add(status)
+                if status == "lost":
+                    break
+                restart, flush = int(LSN.parse(restart_text)), int(LSN.parse(end))
+                demand = Demand(MIB, flush, flush, {"a": restart}, {"a": restart})
+                assert safe_wal_size(restart, demand, limits) == int(safe)
+                ours = wal_status(restart, demand, limits)
+                assert (ours is WalStatus.UNRESERVED) == (status == "unreserved"), (ours, status, flush)
+                server.sql("SELECT pg_logical_emit_message(true, 'x', repeat('y', 300000))")
+                if status == "unreserved":
+                    server.sql("CHECKPOINT")
+    assert {"unreserved", "lost"} <= seen
 
 
 @pytest.mark.parametrize("installation", [18], indirect=True, ids=["pg18"])

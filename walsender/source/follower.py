@@ -202,6 +202,10 @@ class Follower:
                 f'file "pg_wal/{name}" is not trusted: it could not be synced; replace it by a copy', identity
             )
 
+    def forget(self, identity: Identity) -> None:
+        """A file is removed: a new one may get its number, and must not be taken for it."""
+        self._distrusted.pop(identity, None)
+
     def open(self, look: Look, timeline: int, number: int, end: int) -> OpenSegment:
         """
         Open a segment to send from.

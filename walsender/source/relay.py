@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from walsender.errors import WalFileError, file_error
 from walsender.source.follower import Follower, Look
 from walsender.source.held import HeldWal
+from walsender.source.removal import SegmentRemover
 from walsender.upstream import GroupCommit, Room, SegmentWriter
 from walsender.upstream.segment_writer import REPLACEMENT
 from walsender.wal import (
@@ -48,14 +49,6 @@ if TYPE_CHECKING:
 _REMEMBERED: Final = 64
 
 _TEMPORARY: Final = ".tmp"
-
-MAY_REMOVE_WAL: Final = "walsender.may_remove_wal"
-"""
-A file of this name in a WAL directory says that WAL may be removed from it.
-
-A relay makes it in a directory that it begins empty.  What somebody else has begun is an
-archive until an administrator makes the file.
-"""
 
 
 class RelaySource(HeldWal):
@@ -89,6 +82,7 @@ class RelaySource(HeldWal):
         self._received: list[CoveredFile] = []
         self._unshown: dict[int, int] = {}  # timeline: up to where it is durable
         self._distrusted: set[Identity] = set()
+        self._remover = SegmentRemover(files, path, self._forget)
         self.room = Room(files, path)
         self.remove_unneeded: Callable[[], Deferred[str]] = lambda: succeed("No WAL is ever removed.")
         self._receiving_at = 0
@@ -103,8 +97,7 @@ class RelaySource(HeldWal):
         """Clear up what a crash has left, then look; in a thread."""
         try:
             names = self._files.list_directory(self._path)
-            if all(parse_file_name(name).kind is FileKind.OTHER for name in names):
-                self._begin_directory(names)
+            self._remover.begin(names)
             for name in names:
                 base = name.removesuffix(REPLACEMENT).removesuffix(_TEMPORARY)
                 if base != name and parse_file_name(base).kind is not FileKind.OTHER:
@@ -183,12 +176,6 @@ class RelaySource(HeldWal):
         finally:
             self._files.close(descriptor)
         self._replace(path, content, REPLACEMENT)
-
-    def _begin_directory(self, names: list[str]) -> None:
-        """Say that this directory is ours, before there is any WAL in it."""
-        if MAY_REMOVE_WAL not in names:
-            descriptor = self._files.create(f"{self._path}/{MAY_REMOVE_WAL}")
-            self._files.close(descriptor)  # it is its name that counts
 
     def _begin(self, look: Look | None) -> None:
         if look is not None:
@@ -304,7 +291,7 @@ class RelaySource(HeldWal):
 
     def may_remove(self) -> Deferred[bool]:
         """See `walsender.retention.remover.IRemovableWal`."""
-        return self._run_commit(self._is_ours)
+        return self._run_commit(self._remover.may_remove)
 
     def has_before(self, number: int) -> bool:
         """See `walsender.retention.remover.IRemovableWal`."""
@@ -335,41 +322,15 @@ class RelaySource(HeldWal):
             return len(names)
 
         done: Deferred[tuple[list[str], WalFileError | None]] = self._run_commit(
-            self._remove, list(gone), directory.forms
+            self._remover.remove, list(gone), directory.forms
         )
         return done.addCallback(lambda result: removed(*result))
 
     # Inside
 
-    def _is_ours(self) -> bool:
-        """Return whether WAL may be removed here; in a thread."""
-        try:
-            self._files.path_identity(f"{self._path}/{MAY_REMOVE_WAL}")
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise file_error(f'could not stat file "{MAY_REMOVE_WAL}"', error) from error
-        return True
-
-    def _remove(self, names: list[str], forms: tuple[str, ...]) -> tuple[list[str], WalFileError | None]:
-        """Remove segments; return which are gone for good, and why no more are; in a thread."""
-        removed = []
-        try:
-            for name in names:
-                for form in forms:
-                    self._remove_file(name + form)
-                removed.append(name)
-            self._files.sync_directory(self._path)
-        except OSError as error:
-            return removed, file_error('could not remove old WAL from "pg_wal"', error)
-        return removed, None
-
-    def _remove_file(self, name: str) -> None:
-        path = f"{self._path}/{name}"
-        with contextlib.suppress(FileNotFoundError):
-            # A new file may get its number, and must not be taken for it.
-            self._distrusted.discard(self._files.path_identity(path))
-            self._files.remove(path)
+    def _forget(self, identity: Identity) -> None:
+        self._distrusted.discard(identity)
+        self._follower.forget(identity)
 
     def _write_history(self, name: str, content: bytes) -> None:
         """Make a history file durable under its name; in a thread."""

@@ -154,6 +154,8 @@ class RelayShelf(_Shelf):
     :param run_in_thread: as `twisted.internet.threads.deferToThread`.
     :param run_commit: likewise, with the one thread that makes names in the directory.
     :param path: the WAL directory.
+    :param check_room: raises `walsender.errors.WalsenderError` if the disk has no room for what is fetched;
+        called in a thread.
     """
 
     def __init__(
@@ -163,12 +165,22 @@ class RelayShelf(_Shelf):
         files: WritableFiles,
         path: str,
         source: IFetchingKeeper,
+        check_room: Callable[[], object] = bool,
     ) -> None:
         super().__init__(run_in_thread, f"{path}/{FETCH_DIRECTORY}")
+        self._check_room = check_room
         self._run_commit = run_commit
         self._files = files
         self._path = path
         self._source = source
+
+    def begin(self) -> Deferred[str]:
+        """See `walsender.source.fetching.IShelf`."""
+        return self._run_in_thread(self._begin)
+
+    def _begin(self) -> str:
+        self._check_room()
+        return self._scratch.begin()
 
     def keep(self, directory: str, name: str) -> Deferred[OpenSegment | None]:
         """See `walsender.source.fetching.IShelf`."""

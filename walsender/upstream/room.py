@@ -43,16 +43,30 @@ class Room:
         :raises DiskFull: it may not.
         :raises WalFileError: the directory cannot be looked at.
         """
+        self.check_disk(segment_size)
+        if self.limit is None:
+            return
         try:
-            free = self._files.free_space(self._path)
-            names = [] if self.limit is None else self._files.list_directory(self._path)
+            names = self._files.list_directory(self._path)
         except OSError as error:
             raise file_error(f'could not use directory "{self._path}"', error) from error
-        if free is not None and free < segment_size + RESERVE:
-            raise DiskFull('there is no room for another WAL segment on the disk of "wal_directory"')
         held = sum(parse_file_name(name).kind not in _NO_SEGMENTS for name in names)
-        if self.limit is not None and (held + 1) * segment_size > self.limit:
+        if (held + 1) * segment_size > self.limit:
             raise DiskFull(
                 'there is no room for another WAL segment: "max_wal_directory_size" '
                 f"({self.limit >> 20} MB) is reached"
             )
+
+    def check_disk(self, size: int) -> None:
+        """
+        Check that *size* bytes of WAL fit on the disk, whatever the limit is; blocks.
+
+        :raises DiskFull: they do not.
+        :raises WalFileError: the directory cannot be looked at.
+        """
+        try:
+            free = self._files.free_space(self._path)
+        except OSError as error:
+            raise file_error(f'could not use directory "{self._path}"', error) from error
+        if free is not None and free < size + RESERVE:
+            raise DiskFull('there is no room for another WAL segment on the disk of "wal_directory"')

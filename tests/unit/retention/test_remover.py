@@ -13,7 +13,7 @@ from walsender.lsn import LSN
 from walsender.retention import Limits
 from walsender.retention.remover import BATCH, INTERVAL
 from walsender.source import SegmentUnavailable
-from walsender.source.relay import MAY_REMOVE_WAL
+from walsender.source.removal import MAY_REMOVE_WAL
 
 ALL = [1, 2, 3, 4, 5, 6, 7]
 HERE = 11  # process id

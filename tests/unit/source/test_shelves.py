@@ -34,10 +34,18 @@ class RelayTests(FetchingTestCase):
         self.commits.append(function.__name__)
         return maybeDeferred(function, *arguments)
 
+    def check_room(self) -> None:
+        """Say that there is none."""
+        if self.full:
+            raise DiskFull("there is no room")
+
     def start(self) -> None:
         """Begin, again."""
+        self.full = False
         self.source = RelaySource(self.threads, self.run_commit, REAL_FILES, str(self.path))
-        self.shelf = RelayShelf(self.threads, self.run_commit, REAL_FILES, str(self.path), self.source)
+        self.shelf = RelayShelf(
+            self.threads, self.run_commit, REAL_FILES, str(self.path), self.source, self.check_room
+        )
         self.source.fetching = Fetching(self.clock, self.shelf, self.source, [self.archive])
         self.successResultOf(self.source.start())
 
@@ -62,6 +70,13 @@ class RelayTests(FetchingTestCase):
         self.assertEqual([f"{NAME[:-1]}{number}" for number in range(3, 8)], self.names()[:5])
         self.content(self.source.open_segment(1, 4))
         self.assertEqual(5, len(self.archive.asked))
+
+    def test_nothingIsFetchedOntoAFullDisk(self) -> None:
+        """Nothing is fetched onto a disk that has no room for it, and whoever wants it is told why."""
+        self.full = True
+        failure = self.failureResultOf(self.source.open_segment(1, 3), SegmentUnavailable)
+        self.assertIn("there is no room", str(vars(failure.value)))
+        self.assertEqual([], self.archive.asked)
 
     def test_existingFileStays(self) -> None:
         """What has come meanwhile by another way is not replaced."""

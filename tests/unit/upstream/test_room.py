@@ -53,6 +53,7 @@ class RoomTests(RelayTestCase):
         room.check(MIB)
         room.limit = 0
         self.assertRaises(DiskFull, room.check, MIB)
+        room.check_disk(MIB)
 
     def test_realDisk(self) -> None:
         """The operating system is asked, and a directory that is gone is an error like others."""
