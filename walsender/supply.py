@@ -39,6 +39,7 @@ from walsender.work_threads import WorkThreads
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
 
     from walsender.lsn import LSN
@@ -176,6 +177,8 @@ class RelaySupply:
         self._thread = WorkThreads(reactor, "walsender-commit")
         self._lock: StateLock | None = None
         self._stopping = False
+        self._look_again: IDelayedCall | None = None
+        self._looks_wrong = ""
         path = settings.wal_directory
         self.source = RelaySource(
             run_in_thread, self._thread.run, REAL_FILES, path, directory_mode=_directory_mode(path)
@@ -252,12 +255,14 @@ class RelaySupply:
         return started
 
     def _look(self, started: Deferred[None]) -> None:
+        self._look_again = None
         # What a crash has left of fetching goes first.
         self._shelf.close().addCallback(lambda _: self.source.start()).addCallbacks(
             self._begin, self._cannot_look, callbackArgs=(started,), errbackArgs=(started,)
         )
 
     def _begin(self, _: None, started: Deferred[None]) -> None:
+        self._looks_wrong = ""
         if not self._stopping:
             self._remover.start()
             self._receiver.start()
@@ -265,18 +270,32 @@ class RelaySupply:
 
     def _cannot_look(self, failure: Failure, started: Deferred[None]) -> None:
         """Nothing is received before it is known what is held."""
-        failure.trap(WalFileError)
-        self._log.error("cannot use the WAL directory: {error}", error=failure.getErrorMessage())
+        message = failure.getErrorMessage()
+        if message != self._looks_wrong:
+            self._looks_wrong = message
+            if failure.check(WalFileError):
+                self._log.error("cannot use the WAL directory: {error}", error=message)
+            else:
+                self._log.failure("looking at the WAL directory failed", failure)
         if self._stopping:
             started.callback(None)
         else:
-            self._reactor.callLater(self._settings.wal_retrieve_retry_interval, self._look, started)
+            self._look_again = self._reactor.callLater(
+                self._settings.wal_retrieve_retry_interval, self._look, started
+            )
 
     def stop(self) -> Deferred[None]:
         """See `ISupply`."""
         self._stopping = True
+        if self._look_again is not None:
+            self._look_again.cancel()
+            self._look_again = None
         ended = DeferredList([self._remover.stop(), self._fetching.stop(), self._receiver.stop()])
-        return ended.addCallback(self._stopped)
+        return ended.addCallback(self._wait_for_thread).addCallback(self._stopped)
+
+    def _wait_for_thread(self, _: object) -> Deferred[None] | None:
+        """Wait for what the thread is at, which nobody else does for a look; to end a pool blocks."""
+        return None if self._lock is None else self._thread.run(lambda: None)
 
     def _stopped(self, _: object) -> None:
         self._archive.stop()
