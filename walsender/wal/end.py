@@ -99,12 +99,11 @@ def find_current_end(
     """
     Return where the WAL of the timeline that is being written ends, which also tells that timeline.
 
-    A new timeline counts from when its first segment reaches to where it began: while that is being
-    copied in, the end would be before one that was announced on the timeline before.
+    A timeline counts from when its first segment reaches to where it began: before that, the end would
+    be before one that was announced on the timeline before, which would be taken to be held up to there.
 
     :param resume: the former end; its timeline is never gone back behind.
     """
-    best: EndOfWal | None = None
     for timeline in directory.candidate_timelines:
         assert directory.identity is not None  # else there were no timelines
         if resume is not None and timeline < resume.timeline:
@@ -115,8 +114,7 @@ def find_current_end(
             continue
         if end.position >= directory.identity.geometry.position(directory.history(timeline).begin):
             return end
-        best = best or end
-    return best if resume is None else _unchanged(resume)
+    return _unchanged(resume)
 
 
 def _unchanged(end: EndOfWal | None) -> EndOfWal | None:

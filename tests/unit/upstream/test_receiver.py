@@ -176,3 +176,20 @@ class ReportTests(ReceiverTestCase):
     def test_withoutAnIntervalNothingIsHeldBackForGood(self) -> None:
         """Where status is not sent regularly, feedback could not be taken back."""
         self.assertEqual(self.feedbacks((700, 0), interval=0.0), [(0, 0)])
+
+
+class FirstWalTests(ReceiverTestCase):
+    def test_aTimelineIsNotShownBeforeItsBeginning(self) -> None:
+        """A relay that was stopped before its WAL reached to where the timeline begins has nothing yet."""
+        cluster = cluster_with(1.9)
+        cluster.promote(0)
+        cluster.write(30_000)
+        upstream = Upstream(cluster)
+        upstream.sends = cluster.begin(2) - 500_000
+        self.receive(upstream)
+        self.assertFalse(self.source.ready)
+        self.new_source()
+        self.assertFalse(self.source.ready)
+        upstream.sends = None
+        self.receive(upstream)
+        self.assertEqual(self.held(), (2, cluster.position))
