@@ -194,6 +194,57 @@ def test_lostSlot(installation: PostgresInstallation, space: Path) -> None:
         assert "Traceback" not in relay.log_text(), relay.log_text()
 
 
+def test_standbyOfALostSlot(installation: PostgresInstallation, space: Path) -> None:
+    """
+    A standby that was away for too long is told that its slot is gone; others go on.
+
+    Before 18 it may stream all the same, and what was removed is fetched from where it still is.
+    """
+    with ExitStack() as stack:
+        primary = make_primary(stack, installation, space)
+        relay = make_relay(
+            stack, space, primary.conninfo(), "--wal-keep-size", "1MB", "--max-slot-wal-keep-size", "3MB"
+        )
+        wait_for_streaming(relay, primary)
+        backup = primary.base_backup(space / "backup")
+        for name in ("away", "here"):
+            create_slot(relay, name)
+        away, here = (
+            stack.enter_context(
+                started(
+                    Cluster.standby(
+                        installation,
+                        backup,
+                        space / name,
+                        primary_conninfo=relay.conninfo(),
+                        settings={"primary_slot_name": name, "wal_receiver_status_interval": "1s"},
+                    )
+                )
+            )
+            for name in ("away", "here")
+        )
+        for standby in (away, here):
+            standby.wait_for_replay(primary.flush_lsn())
+        away.stop()
+        for _ in range(8):
+            write_wal(primary, 1)
+            end = primary.flush_lsn()
+            here.wait_for_replay(end)
+            wait_until(lambda end=end: restart_lsn(relay, "here") >= end, 30, "a report", logs=[relay])  # type: ignore[misc]
+        wait_until(lambda: 'replication slot "away"' in relay.log_text(), 30, "the slot's loss", logs=[relay])
+        away.start()
+        if installation.major >= 18:
+            complaint = 'can no longer access replication slot "away"'
+            wait_until(lambda: complaint in away.log_tail(), 30, "the standby to be told", logs=[relay, away])
+        else:
+            away.wait_for_replay(end)
+            wait_until(lambda: len(numbers(space / "wal")) <= 3, 30, "fetched WAL to go", logs=[relay])
+        primary.sql("CREATE TABLE t AS SELECT 1")
+        here.wait_for_replay(primary.flush_lsn())
+        assert here.sql("SELECT count(*) FROM t") == "1"
+        assert "Traceback" not in relay.log_text(), relay.log_text()
+
+
 def test_slotLimitsLikePostgres(installation: PostgresInstallation, space: Path) -> None:
     """When a slot is past the limit, and how much WAL is left until then, is as on a PostgreSQL server."""
     ask_server = (

@@ -16,7 +16,16 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from walsender.errors import WalFileError
-from walsender.retention.decision import Demand, Holder, Limits, holder, kept_for_slots, lost_slots
+from walsender.retention.decision import (
+    Demand,
+    Holder,
+    Limits,
+    WalStatus,
+    holder,
+    kept_for_slots,
+    lost_slots,
+    wal_status,
+)
 from walsender.source import IWalSubscriber
 
 if TYPE_CHECKING:
@@ -26,7 +35,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from walsender.lsn import LSN, Geometry
-    from walsender.replication_slots import ReplicationSlots
+    from walsender.replication_slots import ReplicationSlot, ReplicationSlots
 
 # A standby's report may free WAL at any moment, without any other sign of it.
 INTERVAL: Final = 5.0  # seconds
@@ -150,6 +159,19 @@ class WalRemover:
             needed={name: position(lsn) for name, lsn in needed.items()},
             standby=position(sent) if sent else None,
         )
+
+    def status_of(self, slot: ReplicationSlot) -> WalStatus | None:
+        """
+        Return what ``pg_replication_slots.wal_status`` shows of a slot; ``None`` if it has no WAL.
+
+        Source: PostgreSQL, src/backend/replication/slotfuncs.c, pg_get_replication_slots.
+        """
+        if slot.invalidation_reason:
+            return WalStatus.LOST
+        demand = self.demand()
+        if not slot.restart_lsn or demand is None:
+            return None
+        return wal_status(self._source.geometry.position(slot.restart_lsn), demand, self._limits)
 
     def look(self) -> Deferred[int]:
         """Remove what is not needed; fires with how many segments that were, however it went."""

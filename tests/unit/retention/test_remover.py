@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from walsender.errors import DiskFull
 from walsender.lsn import LSN
-from walsender.retention import Limits
+from walsender.retention import Limits, WalStatus
 from walsender.retention.remover import BATCH, INTERVAL
 from walsender.source import SegmentUnavailable
 from walsender.source.removal import MAY_REMOVE_WAL
@@ -69,6 +69,26 @@ class RemoverTests(RetentionTestCase):
         self.assertEqual("wal_removed", slot.invalidation_reason)
         texts = [event["log_format"].split(":")[0] for event in logs]
         self.assertEqual(['invalidating obsolete replication slot "{name}"'], texts)
+
+    def test_status(self) -> None:
+        """A slot's status goes from reserved to lost, as on a PostgreSQL server; without WAL it has none."""
+        relay = self.relay(limits=Limits(keep=MIB, slots=3 * MIB))
+        seen = []
+        for number in (6, 5, 3):
+            name = f"s{number}"
+            relay.slots.create(name, HERE, restart_lsn=LSN(number * MIB))
+            slot = relay.slots.get(name)
+            assert slot is not None
+            seen.append(relay.remover.status_of(slot))
+        relay.slots.create("none", HERE)
+        none = relay.slots.get("none")
+        assert none is not None
+        seen.append(relay.remover.status_of(none))
+        relay.remover.start()
+        seen.append(relay.remover.status_of(slot))
+        self.assertEqual(
+            [WalStatus.RESERVED, WalStatus.EXTENDED, WalStatus.UNRESERVED, None, WalStatus.LOST], seen
+        )
 
     def test_slotInUse(self) -> None:
         """Whose stream uses a slot that is lost is named in the log, and told."""
