@@ -11,6 +11,7 @@ for the message to whoever comes second.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -45,7 +46,9 @@ class StateLock:
         try:
             _lock(descriptor, fcntl.LOCK_EX, directory, what)
             os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
+            # On a full disk there is no room for it, and the lock is held all the same.
+            with contextlib.suppress(OSError):
+                os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))
         except OSError as error:
             os.close(descriptor)
             raise _unusable(directory, error, what) from error

@@ -33,7 +33,7 @@ from walsender.source.notifier import DirectoryNotifier
 from walsender.source.removal import MAY_REMOVE_WAL
 from walsender.state_lock import StateLock
 from walsender.upstream import ReceiverSettings, UpstreamFetcher, WalReceiver
-from walsender.wal import REAL_FILES
+from walsender.wal import REAL_FILES, RealFiles
 from walsender.work_threads import WorkThreads
 
 if TYPE_CHECKING:
@@ -180,9 +180,10 @@ class RelaySupply:
         self._look_again: IDelayedCall | None = None
         self._looks_wrong = ""
         path = settings.wal_directory
-        self.source = RelaySource(
-            run_in_thread, self._thread.run, REAL_FILES, path, directory_mode=_directory_mode(path)
-        )
+        directory_mode = _directory_mode(path)
+        # Who may read the directory may read what is in it: pg_receivewal too goes by a mode's group bits.
+        files = RealFiles(directory_mode & 0o660 | 0o600)
+        self.source = RelaySource(run_in_thread, self._thread.run, files, path, directory_mode=directory_mode)
         self._remover = WalRemover(
             reactor,
             self.source,
@@ -201,9 +202,7 @@ class RelaySupply:
             feedback=self._feedback(settings),
         )
         self._archive = _Archive(reactor, settings)
-        self._shelf = RelayShelf(
-            run_in_thread, self._thread.run, REAL_FILES, path, self.source, self._check_room
-        )
+        self._shelf = RelayShelf(run_in_thread, self._thread.run, files, path, self.source, self._check_room)
         self._fetching = Fetching(reactor, self._shelf, self.source, self._providers(settings))
         self.source.fetching = self._fetching
 

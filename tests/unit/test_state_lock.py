@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -53,6 +54,18 @@ class StateLockTests(SynchronousTestCase):
         self.assertEqual(
             self.complaint(self.state), f'state directory "{self.state}" is in use by another process'
         )
+
+    def test_fullDiskHasRoomForALock(self) -> None:
+        """A relay whose disk is full can be started again, to serve what it has."""
+
+        def full(_descriptor: int, _data: bytes) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        self.patch(os, "write", full)
+        lock = StateLock.acquire(self.state)
+        self.addCleanup(lock.release)
+        expected = f'state directory "{self.state}" is in use by another process'
+        self.assertEqual(self.complaint(self.state), expected)
 
     def test_releasedLockIsFree(self) -> None:
         """After release the lock can be had again; a longer number from before leaves no digits."""

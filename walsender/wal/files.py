@@ -104,7 +104,15 @@ class WritableFiles(FileOperations, Protocol):
 
 
 class RealFiles:
-    """`WritableFiles` of the operating system."""
+    """
+    `WritableFiles` of the operating system.
+
+    :param mode: permission bits of the files that it makes; by default, like all that PostgreSQL writes,
+        they are their owner's alone.
+    """
+
+    def __init__(self, mode: int = 0o600) -> None:
+        self._mode = mode
 
     def list_directory(self, path: str) -> list[str]:
         """Return the names in a directory, in no order."""
@@ -166,8 +174,8 @@ class RealFiles:
         os.close(descriptor)
 
     def create(self, path: str) -> int:
-        """See `WritableFiles`; like all that PostgreSQL writes, the file is its owner's alone."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        """See `WritableFiles`."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, self._mode)
 
     def open_to_write(self, path: str) -> int:
         """See `WritableFiles`."""

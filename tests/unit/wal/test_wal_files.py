@@ -9,7 +9,7 @@ from unittest import mock
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from walsender.wal import REAL_FILES, FileOperations
+from walsender.wal import REAL_FILES, FileOperations, RealFiles
 
 
 class RealFilesTests(SynchronousTestCase):
@@ -76,3 +76,10 @@ class RealFilesTests(SynchronousTestCase):
     def test_listsNames(self) -> None:
         """A listing has names, not paths."""
         self.assertEqual(["file"], self.files.list_directory(str(self.directory)))
+
+    def test_newFilesAreTheirOwnersUnlessTheGroupMayReadThem(self) -> None:
+        """The mode of what is made is the caller's choice; by default nobody else may read it."""
+        for files, mode in (REAL_FILES, 0o600), (RealFiles(0o640), 0o640):
+            path = self.directory / oct(mode)
+            files.close(files.create(str(path)))
+            self.assertEqual(path.stat().st_mode & 0o777, mode)
