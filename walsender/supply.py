@@ -205,6 +205,9 @@ class RelaySupply:
         self._shelf = RelayShelf(run_in_thread, self._thread.run, files, path, self.source, self._check_room)
         self._fetching = Fetching(reactor, self._shelf, self.source, self._providers(settings))
         self.source.fetching = self._fetching
+        # What the upstream does not have, for ourselves.
+        self._filling = Fetching(reactor, self._shelf, self.source, self._archive.providers(settings))
+        self.source.restore = self._filling.restore
 
     def _providers(self, settings: Settings) -> list[IWalProvider]:
         """Return who is asked for older WAL: the archive first, which nobody else needs."""
@@ -249,6 +252,7 @@ class RelaySupply:
         self._thread.start()
         self._archive.start()
         self._fetching.start()
+        self._filling.start()
         started: Deferred[None] = Deferred()
         self._look(started)
         return started
@@ -289,7 +293,8 @@ class RelaySupply:
         if self._look_again is not None:
             self._look_again.cancel()
             self._look_again = None
-        ended = DeferredList([self._remover.stop(), self._fetching.stop(), self._receiver.stop()])
+        fetching = [self._filling.stop(), self._fetching.stop()]
+        ended = DeferredList([self._remover.stop(), *fetching, self._receiver.stop()])
         return ended.addCallback(self._wait_for_thread).addCallback(self._stopped)
 
     def _wait_for_thread(self, _: object) -> Deferred[None] | None:
@@ -314,6 +319,7 @@ class RelaySupply:
         ):
             self._receiver.reconfigure(self._connector(settings), now, self._feedback(settings))
         self._fetching.providers = providers
+        self._filling.providers = providers[:-1]
         self._settings = settings
         self.source.room.limit = _bytes(settings.max_wal_directory_size)
         self._remover.reconfigure(_limits(settings))

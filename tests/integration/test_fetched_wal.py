@@ -285,6 +285,43 @@ class TestRelay:
             assert received[:SEGMENT_SIZE] == (space / "wal" / first).read_bytes()
             assert "Traceback" not in relay.log_text(), relay.log_text()
 
+    def test_downForTooLong(self, installation: PostgresInstallation, space: Path) -> None:
+        """What the primary has removed while a relay was down comes from the archive, and then the rest."""
+        with ExitStack() as stack:
+            primary = self.primary(stack, installation, space)
+            relay = self.relay(stack, space, primary)
+            primary.sql("INSERT INTO filler VALUES ('x')")
+            wait_until(lambda: any((space / "wal").glob("*.partial")), 30, "half a segment", logs=[relay])
+            relay.signal(signal.SIGTERM)
+            assert relay.wait() == 0
+            (growing,) = (space / "wal").glob("*.partial")
+            switch(primary, 5)
+            archive = space / "archive"
+            archive.mkdir()
+            for path in (primary.data_directory / "pg_wal").glob("00000001" + "?" * 16):
+                shutil.copy(path, archive)
+            (archive / max(path.name for path in archive.iterdir())).unlink()  # not complete yet
+            self.forget_wal(primary, growing.stem)
+            relay = self.relay(stack, space, primary, "--restore-command", f'cp "{archive}/%f" "%p"')
+            assert f'fetched WAL file "{growing.stem}" (restore_command)' in relay.log_text()
+            assert "cannot receive WAL" not in relay.log_text(), relay.log_text()
+            assert not growing.exists()
+            with RawClient(relay.host, relay.port).ready() as client:
+                received = stream(client, lsn_of(growing.stem), primary.flush_lsn())
+            assert received[:SEGMENT_SIZE] == (archive / growing.stem).read_bytes()
+            assert_same_segments(space / "wal", primary)
+            assert "Traceback" not in relay.log_text(), relay.log_text()
+
+    def forget_wal(self, primary: Cluster, name: str) -> None:
+        """Let a primary remove its old WAL, that segment at least."""
+        primary.settings["wal_keep_size"] = "0"
+        primary.stop()
+        primary.start()
+        switch(primary, 2)
+        for _ in range(2):
+            primary.sql("CHECKPOINT")
+        assert not (primary.data_directory / "pg_wal" / name).exists()
+
     def test_restoredForARelay(self, installation: PostgresInstallation, space: Path) -> None:
         """The archive is asked before the upstream; both fail, and the standby hears what each said."""
         with ExitStack() as stack:
@@ -296,13 +333,7 @@ class TestRelay:
                 shutil.copy(path, archive)
             missing = segments[1].name
             (archive / missing).unlink()
-            primary.settings["wal_keep_size"] = "0"
-            primary.stop()
-            primary.start()
-            switch(primary, 2)
-            for _ in range(2):
-                primary.sql("CHECKPOINT")
-            assert not (primary.data_directory / "pg_wal" / missing).exists()
+            self.forget_wal(primary, missing)
             relay = self.relay(stack, space, primary, "--restore-command", f'cp "{archive}/%f" "%p"')
             with RawClient(relay.host, relay.port).ready() as client:
                 received = stream(client, lsn_of(segments[2].name), lsn_of(segments[4].name))

@@ -159,7 +159,18 @@ class Fetching:
 
         Fails with `NotFetched`.
         """
-        names = self._readers.segment_names(timeline, number)
+        return self._get(self._readers.segment_names(timeline, number))
+
+    def restore(self, name: str) -> Deferred[bool]:
+        """Get one file, for nobody in particular; fires with whether it is there now.  May be cancelled."""
+
+        def failed(failure: Failure) -> bool:
+            failure.trap(NotFetched)
+            return False
+
+        return self._get((name,)).addCallbacks(lambda _: True, failed)
+
+    def _get(self, names: Names) -> Deferred[OpenSegment | None]:
         waiting: Deferred[OpenSegment | None] = Deferred(lambda _: self._left(names, waiting))
         if self._stopping or not self.providers:
             waiting.errback(NotFetched(""))

@@ -161,7 +161,9 @@ class HeldWal:
         file = parse_file_name(name, self.geometry)
         end = self.geometry.segment_start(file.number(self.geometry) + 1)
         with contextlib.suppress(StartPositionRefused):
-            end = min(end, self.end_of(file.timeline).position)
+            known = self.end_of(file.timeline)
+            if known.next_timeline is not None:
+                end = min(end, known.position)
         return self._directory_now, end
 
     # Inside

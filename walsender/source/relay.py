@@ -14,16 +14,17 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet.defer import succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from walsender.errors import WalFileError, file_error
 from walsender.source.follower import Follower, Look
 from walsender.source.held import HeldWal
 from walsender.source.removal import SegmentRemover
-from walsender.upstream import GroupCommit, Room, SegmentWriter
+from walsender.upstream import Commit, GroupCommit, Room, SegmentWriter
 from walsender.upstream.segment_writer import REPLACEMENT
 from walsender.wal import (
+    CoveredFile,
     EndOfWal,
     SyncFailed,
     TimelineHistory,
@@ -37,13 +38,11 @@ from walsender.wal.segment import FileKind, base_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from twisted.internet.defer import Deferred
     from twisted.python.failure import Failure
 
     from walsender.lsn import Geometry
     from walsender.source.segment_file import OpenSegment
-    from walsender.upstream import Commit
-    from walsender.wal import CoveredFile, Identity, WalIdentity, WritableFiles
+    from walsender.wal import Identity, WalIdentity, WritableFiles
 
 # Of so many files around the end it is known which one holds a segment.
 _REMEMBERED: Final = 64
@@ -60,6 +59,8 @@ class RelaySource(HeldWal):
     :param files: the disk.
     :param path: the WAL directory, which nobody else writes.
     :ivar room: for what is received.
+    :ivar restore: gets a segment by its file's name from an archive into the directory; fires with whether
+        it is there.
     :ivar remove_unneeded: removes WAL; fires with why the rest stays, or nothing if something is gone.
     """
 
@@ -85,6 +86,7 @@ class RelaySource(HeldWal):
         self._remover = SegmentRemover(files, path, self._forget)
         self.room = Room(files, path)
         self.remove_unneeded: Callable[[], Deferred[str]] = lambda: succeed("No WAL is ever removed.")
+        self.restore: Callable[[str], Deferred[bool]] = lambda _: succeed(False)
         self._receiving_at = 0
         self._leaving: list[tuple[int, int]] = []
 
@@ -224,7 +226,36 @@ class RelaySource(HeldWal):
         written: Deferred[None] = self._run_commit(self._write_history, history_name(timeline), content)
         return written.addCallback(kept)
 
+    def fill(self, timeline: int, start: int, until: int) -> Deferred[bool]:
+        """See `walsender.upstream.receiver.IWalKeeper`."""
+        if self._look is None:
+            return succeed(False)
+        return Deferred.fromCoroutine(self._fill(timeline, start, until))
+
+    async def _fill(self, timeline: int, start: int, until: int) -> bool:
+        """Restore one whole segment after the other."""
+        geometry = self.geometry
+        first = number = geometry.segment_number(start)
+        while (end := geometry.segment_start(number + 1)) <= until:
+            name = segment_name(timeline, number, geometry)
+            if not await self.restore(name):
+                break
+            identity = await self._run_commit(self._files.path_identity, f"{self._path}/{name}")
+            self._kept(timeline, Commit(end, self.identity, [CoveredFile(name, identity)], [number]))
+            number += 1
+        return number > first
+
     # walsender.source.shelves.IFetchingKeeper
+
+    def needed_until(self, name: str) -> tuple[WalDirectory, int]:
+        """See `walsender.source.shelves.INeeds`: a new timeline's history is here before its WAL."""
+        return self._directory, super().needed_until(name)[1]
+
+    def held_of(self, name: str) -> int:
+        """See `walsender.source.shelves.IFetchingKeeper`."""
+        file = parse_file_name(name, self.geometry)
+        start = self.geometry.segment_start(file.number(self.geometry))
+        return min(self.durable_on(file.timeline, start) - start, self.geometry.segment_size)
 
     def segment_fetched(self, name: str) -> None:
         """See `walsender.source.shelves.IFetchingKeeper`."""

@@ -11,6 +11,7 @@ Either is fetched into a directory of its own first, and checked there.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -21,9 +22,10 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
 
-from walsender.errors import file_error
+from walsender.errors import DataCorrupted, file_error
 from walsender.source.segment_file import OpenSegment
 from walsender.wal import check_whole, parse_file_name
+from walsender.wal.segment import PARTIAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 FETCH_DIRECTORY: Final = "walsender_fetch"
 """In a relay's WAL directory, for what is being fetched."""
+
+_COMPARED: Final = 1 << 20  # bytes at a time
 
 
 class _Scratch:
@@ -143,6 +147,9 @@ class TemporaryShelf(_Shelf):
 class IFetchingKeeper(INeeds, Protocol):
     """A relay's picture of its directory."""
 
+    def held_of(self, name: str) -> int:
+        """Return how many bytes of a segment that is growing here are durable, and may have been sent."""
+
     def segment_fetched(self, name: str) -> None:
         """A segment is there, durably."""
 
@@ -188,7 +195,7 @@ class RelayShelf(_Shelf):
 
     async def _keep(self, directory: str, name: str) -> None:
         await self._run_in_thread(self._check, directory, name, *self._source.needed_until(name))
-        await self._run_commit(self._give_name, directory, name)
+        await self._run_commit(self._give_name, directory, name, self._source.held_of(name))
         self._source.segment_fetched(name)
 
     def _check(self, directory: str, name: str, line: WalDirectory, until: int) -> None:
@@ -203,17 +210,42 @@ class RelayShelf(_Shelf):
         except OSError as error:
             raise file_error(f'could not fsync file "{name}"', error) from error
 
-    def _give_name(self, directory: str, name: str) -> None:
-        """Give a durable file its name, unless there is one that has it."""
+    def _give_name(self, directory: str, name: str, held: int) -> None:
+        """
+        Give a durable file its name, unless there is one that has it.
+
+        :param held: bytes that a file which was growing must have in common with it.
+        """
         final = f"{self._path}/{name}"
         try:
             try:
                 self._files.path_identity(final)
             except FileNotFoundError:
+                self._compare(f"{directory}/{name}", name + PARTIAL, held)
                 self._files.rename(f"{directory}/{name}", final)
             self._files.sync_directory(self._path)
+            with contextlib.suppress(FileNotFoundError):
+                self._files.remove(final + PARTIAL)  # all of it is in the other
         except OSError as error:
             raise file_error(f'could not rename file "{name}" to "pg_wal/{name}"', error) from error
+
+    def _compare(self, path: str, partial: str, held: int) -> None:
+        """Refuse what differs from what is held: a standby may have that."""
+        try:
+            growing = self._files.open(f"{self._path}/{partial}")
+        except FileNotFoundError:
+            return
+        try:
+            fetched = self._files.open(path)
+            try:
+                for offset in range(0, held, _COMPARED):
+                    length = min(_COMPARED, held - offset)
+                    if self._files.read(growing, length, offset) != self._files.read(fetched, length, offset):
+                        raise DataCorrupted(f'it differs from file "pg_wal/{partial}"')
+            finally:
+                self._files.close(fetched)
+        finally:
+            self._files.close(growing)
 
 
 __all__ = ["FETCH_DIRECTORY", "RelayShelf", "TemporaryShelf"]

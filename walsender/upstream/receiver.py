@@ -14,13 +14,13 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from walsender.errors import DataCorrupted, DiskFull, WalsenderError
 from walsender.lsn import LSN, Geometry
+from walsender.upstream.answers import answer_within
 from walsender.upstream.interfaces import IUpstreamConnector, IUpstreamSession, Row, UpstreamError
 from walsender.upstream.plan import Start, plan_start
 from walsender.upstream.reception import Reception
@@ -76,6 +76,14 @@ class IWalKeeper(Protocol):
     ) -> GroupCommit:
         """Return what keeps *timeline*'s WAL from *start* on, a segment's first byte."""
 
+    def fill(self, timeline: int, start: int, until: int) -> Deferred[bool]:
+        """
+        Get what the upstream does not have from elsewhere; fires with whether anything could be had.
+
+        :param start: a segment's first byte.
+        :param until: position behind which nothing is the upstream's WAL.
+        """
+
     def durable_on(self, timeline: int, start: int) -> int:
         """Return up to where *timeline* is durable here, if it is from *start* on; else *start*."""
 
@@ -84,6 +92,10 @@ class IWalKeeper(Protocol):
 
     def make_room(self) -> Deferred[str]:
         """Remove what nobody needs; fires with why the rest stays, or nothing if there is more room now."""
+
+
+class WalRemoved(UpstreamError):
+    """The upstream no longer has WAL that comes next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +204,7 @@ class WalReceiver:
 
     async def _answer(self, deferred: Deferred[Any]) -> Any:
         """Wait for the answer to a command; a network that is cut must not hold us up for good."""
-        if self._settings.timeout:
-            deferred.addTimeout(self._settings.timeout, self._clock)
-        try:
-            return await self._wait(deferred)
-        except defer.TimeoutError:
-            raise UpstreamError("terminating walreceiver due to timeout") from None
+        return await self._wait(answer_within(self._clock, self._settings.timeout, deferred))
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -267,7 +274,17 @@ class WalReceiver:
                 # Only now: what is refused must leave nothing here.
                 for timeline, content in missing:
                     await self._wait(self._keeper.keep_history(timeline, content))
-                if not await self._stream(session, start, geometry):
+                try:
+                    more = await self._stream(session, start, geometry)
+                except WalRemoved:
+                    session.close()
+                    switch = history.switchpoint(start.timeline)
+                    until = geometry.position(system.flush_lsn if switch is None else switch[0])
+                    if not await self._wait(self._keeper.fill(start.timeline, start.position, until)):
+                        raise
+                    self._hurried = True
+                    return
+                if not more:
                     raise UpstreamError("replication terminated by the upstream")
                 system = await self._identify(session)
         finally:
@@ -421,7 +438,7 @@ class WalReceiver:
             return bool(await self._wait(reception.ended))
         except UpstreamError as error:
             if error.sqlstate == _FILE_MISSING:
-                raise UpstreamError(
+                raise WalRemoved(
                     f"the upstream no longer has WAL from {lsn} on timeline {timeline}: {error.message}",
                     error.sqlstate,
                     hint="Set restore_command, or copy the missing segments into wal_directory.",

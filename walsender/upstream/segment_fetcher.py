@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from twisted.internet.defer import Deferred, DeferredLock
 
 from walsender.errors import DataCorrupted
+from walsender.upstream.answers import answer_within
 from walsender.upstream.group_commit import GroupCommit
 from walsender.upstream.interfaces import IUpstreamConnector, IUpstreamSession, UpstreamError
 from walsender.upstream.reception import Reception
@@ -107,7 +108,8 @@ class UpstreamFetcher:
         commits = GroupCommit(writer, self._run_in_thread, reception.committed, reception.commit_failed)
         try:
             command = f"START_REPLICATION {geometry.lsn(start)} TIMELINE {file.timeline}"
-            if await session.start_streaming(command, reception):
+            answer = session.start_streaming(command, reception)
+            if await answer_within(self._clock, self._timeout, answer):
                 reception.begin(commits)
             await reception.ended
         except UpstreamError as error:
@@ -121,7 +123,7 @@ class UpstreamFetcher:
 
     async def _check(self, session: IUpstreamSession, identity: WalIdentity) -> None:
         """Refuse another cluster: connection strings may name several hosts."""
-        rows = await session.execute("IDENTIFY_SYSTEM")
+        rows = await answer_within(self._clock, self._timeout, session.execute("IDENTIFY_SYSTEM"))
         found = rows[0][0] if len(rows) == 1 and rows[0] else None
         if found != b"%d" % identity.system_identifier:
             raise DataCorrupted(

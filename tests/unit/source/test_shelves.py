@@ -114,6 +114,38 @@ class RelayTests(FetchingTestCase):
         error = self.failureResultOf(self.source.open_segment(1, 3), SegmentUnavailable).value
         self.assertIn("the archive: could not make a directory: No space left on device", error.sought)
 
+    def grow(self) -> None:
+        """Let the last segment be whole in the archive, which here it is not, and WAL go on."""
+        self.maker.fill_to(15 << 20, 20_000)
+        self.archive.files.update(self.maker.files())
+
+    def test_growingSegment(self) -> None:
+        """A whole file takes the place of the beginning of it that was held, and is shown."""
+        self.grow()
+        self.source.restore = self.filling().restore
+        self.assertTrue(self.successResultOf(self.source.fill(1, 12 << 20, 14 << 20)))
+        self.assertEqual(14 << 20, self.source.flush_position)
+        self.assertNotIn(f"{NAME[:-1]}C.partial", [path.name for path in self.path.iterdir()])
+        self.assertEqual(self.maker.image(12), self.content(self.source.open_segment(1, 12)))
+        self.start()
+        self.assertEqual(14 << 20, self.source.flush_position)
+
+    def test_growingSegmentThatDiffers(self) -> None:
+        """What a standby may have is not replaced by something else, however good that is."""
+        before = self.source.flush_position
+        other = type(self.maker)()
+        other.fill_to(13 << 20, 19_000)
+        other.fill_to(15 << 20, 20_000)
+        self.archive.files = other.files()
+        self.source.restore = self.filling().restore
+        self.assertFalse(self.successResultOf(self.source.fill(1, 12 << 20, 14 << 20)))
+        self.assertEqual(before, self.source.flush_position)
+        self.assertIn(f"{NAME[:-1]}C.partial", [path.name for path in self.path.iterdir()])
+
+    def filling(self) -> Fetching:
+        """Return what gets segments for the relay itself."""
+        return Fetching(self.clock, self.shelf, self.source, [self.archive])
+
     def test_severalThreads(self) -> None:
         """Each fetch has a directory of its own, whoever begins at the same time."""
         for _ in range(20):

@@ -70,6 +70,7 @@ class Upstream:
     :ivar commands: what it was asked, over all connections.
     :ivar missing: timelines whose history files it does not have.
     :ivar silent: it does not answer commands that begin so.
+    :ivar oldest: the first position that it still has.
     :ivar sends: up to where it streams its newest timeline; as far as WAL goes unless it is set.
     """
 
@@ -79,6 +80,7 @@ class Upstream:
         self.commands: list[str] = []
         self.missing: set[int] = set()
         self.silent = "nothing"
+        self.oldest = 0
         self.sends: int | None = None
         self.session: Session | None = None
 
@@ -148,6 +150,8 @@ class Session:
             return Deferred(lambda _: self.close())
         *_, lsn, _, timeline = command.split()
         self._position, self._timeline = LSN.parse(lsn), int(timeline)
+        if self._position < self._upstream.oldest:
+            return fail(UpstreamError("requested WAL segment … has already been removed", "58P01"))
         self._receiver = receiver
         return succeed(True)
 

@@ -1,0 +1,102 @@
+"""WAL that the upstream no longer has when it is needed, and an archive does."""
+
+from __future__ import annotations
+
+from receiver_helpers import ReceiverTestCase, Upstream, cluster_with
+from twisted.internet.defer import Deferred, succeed
+from upstream_helpers import WAL
+
+from walsender.lsn import LSN
+from walsender.simulate.cluster import SEGMENT_SIZE
+
+
+class FillingTests(ReceiverTestCase):
+    """A relay that was away for so long that the upstream has removed what comes next."""
+
+    def setUp(self) -> None:
+        """Receive something, and be away."""
+        super().setUp()
+        self.upstream = Upstream(cluster_with(1.5))
+        self.receive(self.upstream)
+        self.held_before = self.held()
+        while self.upstream.cluster.position < 7.5 * SEGMENT_SIZE:
+            self.upstream.cluster.write(30_000)
+        self.upstream.commands.clear()
+        self.archived = range(8)
+        self.restored: list[str] = []
+        self.source.restore = self.restore
+
+    def restore(self, name: str) -> Deferred[bool]:
+        """Let the archive give a segment."""
+        self.restored.append(name)
+        number = int(name[16:], 16)
+        if number not in self.archived:
+            return succeed(False)
+        content = self.upstream.cluster.wal(1, number * SEGMENT_SIZE, (number + 1) * SEGMENT_SIZE)
+        descriptor = self.disk.create(f"{WAL}/{name}")
+        self.disk.write(descriptor, content, 0)
+        self.disk.close_descriptor(descriptor)
+        return succeed(True)
+
+    def lsn(self, number: int) -> str:
+        """Return where a segment begins, as it is asked for."""
+        return f"{LSN(number * SEGMENT_SIZE)} TIMELINE 1"
+
+    def test_filled(self) -> None:
+        """Segment after segment is restored, and shown; the upstream is gone back to at once."""
+        self.upstream.oldest = 5 * SEGMENT_SIZE
+        self.archived = range(6)
+        receiver = self.receiver(self.upstream)
+        self.assertEqual([self.lsn(2), self.lsn(6)], self.upstream.started_at())
+        self.assertEqual((1, 6 * SEGMENT_SIZE), self.held())
+        assert self.upstream.session is not None
+        self.upstream.session.deliver()
+        self.assertEqual((1, self.upstream.cluster.position), self.held())
+        self.assertEqual(
+            [f"{2 + step:024X}"[-8:] for step in range(5)], [name[16:] for name in self.restored]
+        )
+        self.successResultOf(receiver.stop())
+
+    def test_notBeyondTheUpstreamsEnd(self) -> None:
+        """An archive may have WAL that is none of this upstream's."""
+        self.upstream.oldest = 5 * SEGMENT_SIZE
+        self.upstream.sends = 5 * SEGMENT_SIZE + 100
+        receiver = self.receiver(self.upstream)
+        self.assertEqual((1, 5 * SEGMENT_SIZE), self.held())
+        self.assertEqual("00000004", self.restored[-1][16:])
+        self.successResultOf(receiver.stop())
+
+    def test_notBeyondAFork(self) -> None:
+        """Nor is what a timeline's last server wrote behind the place where the upstream left it."""
+        fork = self.upstream.cluster.position
+        self.upstream.cluster.promote(0)
+        while self.upstream.cluster.position < 10.5 * SEGMENT_SIZE:
+            self.upstream.cluster.write(30_000)
+        self.archived = range(20)
+        self.upstream.oldest = 9 * SEGMENT_SIZE
+        receiver = self.receiver(self.upstream)
+        self.assertEqual((1, fork // SEGMENT_SIZE * SEGMENT_SIZE), self.held())
+        self.successResultOf(receiver.stop())
+
+    def test_nobodyHasIt(self) -> None:
+        """Nothing changes, and it is tried again later."""
+        self.upstream.oldest = 5 * SEGMENT_SIZE
+        self.archived = range(0)
+        receiver = self.receiver(self.upstream)
+        self.assertEqual(self.held_before, self.held())
+        self.assertEqual([self.lsn(2)], self.upstream.started_at())
+        self.clock.advance(5)
+        self.assertEqual([self.lsn(2)] * 2, self.upstream.started_at())
+        self.assertEqual(2, len(self.restored))
+        self.successResultOf(receiver.stop())
+
+    def test_stopWhileItIsRestored(self) -> None:
+        """Whoever waits for an archive can be stopped."""
+        self.upstream.oldest = 5 * SEGMENT_SIZE
+        cancelled: list[str] = []
+        self.source.restore = lambda name: Deferred(lambda _: cancelled.append(name))
+        receiver = self.receiver(self.upstream)
+        self.successResultOf(receiver.stop())
+        self.assertEqual(1, len(cancelled))
+        assert self.upstream.session is not None
+        self.assertTrue(self.upstream.session.closed)
