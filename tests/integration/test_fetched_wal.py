@@ -194,9 +194,11 @@ class TestRelay:
         wait_until(lambda: primary.sql(received) == "t", 30, "the relay to be level", logs=[relay])
         return relay
 
-    def primary(self, stack: ExitStack, installation: PostgresInstallation, space: Path) -> Cluster:
+    def primary(
+        self, stack: ExitStack, installation: PostgresInstallation, space: Path, **more: str
+    ) -> Cluster:
         """Return one that keeps its WAL, and has some segments of it."""
-        settings = {"wal_keep_size": "1GB", "autovacuum": "off"}
+        settings = {"wal_keep_size": "1GB", "autovacuum": "off", **more}
         cluster = Cluster.create(installation, space / "primary", segment_size_mb=1, settings=settings)
         stack.enter_context(started(cluster))
         switch(cluster, 6)
@@ -288,7 +290,11 @@ class TestRelay:
     def test_downForTooLong(self, installation: PostgresInstallation, space: Path) -> None:
         """What the primary has removed while a relay was down comes from the archive, and then the rest."""
         with ExitStack() as stack:
-            primary = self.primary(stack, installation, space)
+            archive = space / "archive"
+            archive.mkdir()
+            installation.account.own(archive)
+            command = f'cp "%p" "{archive}/%f"'
+            primary = self.primary(stack, installation, space, archive_mode="on", archive_command=command)
             relay = self.relay(stack, space, primary)
             primary.sql("INSERT INTO filler VALUES ('x')")
             wait_until(lambda: any((space / "wal").glob("*.partial")), 30, "half a segment", logs=[relay])
@@ -296,11 +302,6 @@ class TestRelay:
             assert relay.wait() == 0
             (growing,) = (space / "wal").glob("*.partial")
             switch(primary, 5)
-            archive = space / "archive"
-            archive.mkdir()
-            for path in (primary.data_directory / "pg_wal").glob("00000001" + "?" * 16):
-                shutil.copy(path, archive)
-            (archive / max(path.name for path in archive.iterdir())).unlink()  # not complete yet
             self.forget_wal(primary, growing.stem)
             relay = self.relay(stack, space, primary, "--restore-command", f'cp "{archive}/%f" "%p"')
             assert f'fetched WAL file "{growing.stem}" (restore_command)' in relay.log_text()

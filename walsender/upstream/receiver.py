@@ -274,12 +274,12 @@ class WalReceiver:
                 # Only now: what is refused must leave nothing here.
                 for timeline, content in missing:
                     await self._wait(self._keeper.keep_history(timeline, content))
+                switch = history.switchpoint(start.timeline)
+                until = geometry.position(system.flush_lsn if switch is None else switch[0])
                 try:
-                    more = await self._stream(session, start, geometry)
+                    more = await self._stream(session, start, until, geometry)
                 except WalRemoved:
                     session.close()
-                    switch = history.switchpoint(start.timeline)
-                    until = geometry.position(system.flush_lsn if switch is None else switch[0])
                     if not await self._wait(self._keeper.fill(start.timeline, start.position, until)):
                         raise
                     self._hurried = True
@@ -412,8 +412,12 @@ class WalReceiver:
                 timeline = history.timeline_at(lsn)
         return Start(timeline, geometry.segment_start(geometry.segment_number(geometry.position(lsn))))
 
-    async def _stream(self, session: IUpstreamSession, start: Start, geometry: Geometry) -> bool:
-        """Receive one timeline to its end; return whether there is another."""
+    async def _stream(self, session: IUpstreamSession, start: Start, until: int, geometry: Geometry) -> bool:
+        """
+        Receive one timeline to its end; return whether there is another.
+
+        :param until: position up to which the upstream has WAL of it now.
+        """
         timeline, position = start.timeline, start.position
         lsn = geometry.lsn(position)
         reception = Reception(
@@ -426,6 +430,7 @@ class WalReceiver:
             status_interval=self._settings.status_interval,
             feedback=self._feedback,
             alive=lambda: self._streaming(session, timeline, lsn),
+            expected=until,
         )
         commits = self._keeper.keep_from(
             timeline, position, geometry, reception.committed, reception.commit_failed

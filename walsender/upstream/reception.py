@@ -45,6 +45,8 @@ class Reception:
     :param status_interval: ``wal_receiver_status_interval`` in seconds; 0: tell of progress only.
     :param feedback: ``None``: the standbys' transactions do not concern the upstream.
     :param alive: called once, when the upstream has answered or WAL has been kept.
+    :param expected: position up to which the upstream has WAL: while that has not come, it is not by a
+        keepalive that it shows that it can give it.
     :param until: position at which enough has come, and the stream is over; the upstream is then told of
         nothing that is flushed, so that it waits for nobody.  ``None``: it has no end of ours.
     :ivar ended: fires when the stream is over and all that came is durable, with the rows that the
@@ -63,6 +65,7 @@ class Reception:
         status_interval: float,
         feedback: Callable[[], tuple[int, int]] | None = None,
         alive: Callable[[], None] = lambda: None,
+        expected: int = 0,
         until: int | None = None,
     ) -> None:
         self._clock = clock
@@ -71,6 +74,7 @@ class Reception:
         self._commits: GroupCommit | None = None
         self._received = self._upstream_end = start
         self._flushed = flushed
+        self._expected = expected
         self._until = until
         self._status_interval = status_interval
         self._feedback = feedback
@@ -109,7 +113,8 @@ class Reception:
             self._fail(error)
             return
         if isinstance(message, PrimaryKeepalive):
-            self._lives()
+            if self._received >= self._expected:
+                self._lives()
             if message.reply_requested:
                 self._tell_status()
             return

@@ -106,6 +106,7 @@ class Session:
     One connection to an `Upstream`.
 
     :ivar told: the messages of the receiver.
+    :ivar receiver: to whom it streams.
     """
 
     description = "host=upstream port=5432"
@@ -113,7 +114,7 @@ class Session:
     def __init__(self, upstream: Upstream) -> None:
         self._upstream = upstream
         self._answer: Deferred[Any] | None = None
-        self._receiver: ICopyReceiver | None = None
+        self.receiver: ICopyReceiver | None = None
         self._timeline = 0
         self._position = 0
         self.server_version = upstream.version
@@ -152,12 +153,12 @@ class Session:
         self._position, self._timeline = LSN.parse(lsn), int(timeline)
         if self._position < self._upstream.oldest:
             return fail(UpstreamError("requested WAL segment … has already been removed", "58P01"))
-        self._receiver = receiver
+        self.receiver = receiver
         return succeed(True)
 
     def deliver(self) -> bool:
         """Let come what there is, the end of the timeline too if it has one; return whether anything came."""
-        receiver, cluster = self._receiver, self._upstream.cluster
+        receiver, cluster = self.receiver, self._upstream.cluster
         if receiver is None or self.closed:
             return False
         newest = TimelineHistory(1)
@@ -176,14 +177,14 @@ class Session:
             receiver.batch_received()
         if switch is None or self.closed:
             return came
-        self._receiver = None
+        self.receiver = None
         receiver.stream_ended([(str(switch[1]).encode(), str(switch[0]).encode())])
         return True
 
     def keepalive(self) -> None:
         """Say that we are here."""
-        assert self._receiver is not None
-        self._receiver.wal_message_received(_LAYOUT.encode(PrimaryKeepalive(LSN(0), 0)))
+        assert self.receiver is not None
+        self.receiver.wal_message_received(_LAYOUT.encode(PrimaryKeepalive(LSN(0), 0)))
 
     def send(self, data: bytes) -> None:
         """See `IUpstreamSession`."""

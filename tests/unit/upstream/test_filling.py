@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from receiver_helpers import ReceiverTestCase, Upstream, cluster_with
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import globalLogPublisher
 from upstream_helpers import WAL
 
 from walsender.lsn import LSN
 from walsender.simulate.cluster import SEGMENT_SIZE
+from walsender.upstream import UpstreamError
 
 
 class FillingTests(ReceiverTestCase):
@@ -88,6 +92,29 @@ class FillingTests(ReceiverTestCase):
         self.clock.advance(5)
         self.assertEqual([self.lsn(2)] * 2, self.upstream.started_at())
         self.assertEqual(2, len(self.restored))
+        self.successResultOf(receiver.stop())
+
+    def test_keepalivesBeforeTheError(self) -> None:
+        """PostgreSQL begins a stream with one before it finds that it has no WAL; that is logged once."""
+        logged: list[str] = []
+
+        def observe(event: dict[str, Any]) -> None:
+            logged.append(str(event["log_format"]))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        self.archived = range(0)
+        receiver = self.receiver(self.upstream)
+        for _ in range(3):
+            session = self.upstream.session
+            assert session is not None
+            session.keepalive()
+            assert session.receiver is not None
+            session.receiver.session_lost(
+                UpstreamError("requested WAL segment … has already been removed", "58P01")
+            )
+            self.clock.advance(5)
+        self.assertEqual(["cannot receive WAL from the upstream: {error}{hint}"], logged)
         self.successResultOf(receiver.stop())
 
     def test_stopWhileItIsRestored(self) -> None:
