@@ -223,9 +223,12 @@ class RelayShelf(_Shelf):
             except FileNotFoundError:
                 self._compare(f"{directory}/{name}", name + PARTIAL, held)
                 self._files.rename(f"{directory}/{name}", final)
-            self._files.sync_directory(self._path)
-            with contextlib.suppress(FileNotFoundError):
-                self._files.remove(final + PARTIAL)  # all of it is in the other
+                self._files.sync_directory(self._path)
+                if held:
+                    with contextlib.suppress(FileNotFoundError):
+                        self._files.remove(final + PARTIAL)  # all that counts of it is in the other
+            else:
+                self._files.sync_directory(self._path)
         except OSError as error:
             raise file_error(f'could not rename file "{name}" to "pg_wal/{name}"', error) from error
 
