@@ -118,10 +118,13 @@ class ProcessFiles(WalFiles):
             super().close(descriptor)
 
     def end(self) -> None:
-        """Close all."""
+        """Close all, once."""
         descriptors, self._descriptors = self._descriptors or set(), None
         for descriptor in sorted(descriptors):
             super().close(descriptor)
+        self.__dict__.pop(
+            "_disk", None
+        )  # a killed program may keep this, but must not keep all that was on disk
 
     def _opened(self, descriptor: int) -> int:
         assert self._descriptors is not None, "a process that has ended opens nothing"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twisted.internet.base import DelayedCall
-    from twisted.internet.task import Clock
 
     from walsender.sender import IServerReactor
 
@@ -41,6 +41,11 @@ class Process:
     def end(self) -> None:
         """Stop at once."""
         self.alive = False
+
+    def forget(self) -> None:
+        """Let go of the world: a stream that was killed is kept by what waits for it to close its file."""
+        self.clock = Clock()
+        self._died = lambda: None
 
     @property
     def reactor(self) -> IServerReactor:

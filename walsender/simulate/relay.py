@@ -57,7 +57,7 @@ class Relay:
         self.source: RelaySource | None = None
         self.keeps_page_cache = False
         # What is left of programs that were killed: were it freed now, it would come to life for a moment.
-        self._remains: list[object] = []
+        self._remains: list[tuple[Process, object, object, object]] = []
         self._files = ProcessFiles(self.disk)
         # What standbys were told, over all lives of the program.
         self.server: Server = world.server(self)
@@ -140,6 +140,14 @@ class Relay:
         self._files.end()
 
     # Ends
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.stop()
+        self.disk.close()
+        for process, *_ in self._remains:
+            process.forget()
+        self._remains.clear()
 
     def shut_down(self) -> None:
         """Ask the program to end, as SIGTERM does."""

@@ -229,8 +229,7 @@ class World:
         """Let go of everything."""
         self._closed = True
         for relay in self.relays.values():
-            relay.stop()
-            relay.disk.close()
+            relay.close()
         self.source.close()
         self.clock.calls.clear()
         self.relays.clear()

@@ -80,12 +80,14 @@ class Follower:
     Compressed files are to all of it what is in them.
 
     :param sync: make durable what is found.
+    :param alone: nobody else writes here, so what was made durable once stays so.
     """
 
-    def __init__(self, files: FileOperations, path: str, *, sync: bool) -> None:
+    def __init__(self, files: FileOperations, path: str, *, sync: bool, alone: bool = False) -> None:
         self._files = DecompressingFiles(files)
         self._path = path
         self._sync = sync
+        self._alone = alone
         self._last: Look | None = None
         self._distrusted: dict[Identity, str] = {}
         self._durable: tuple[CoveredFile, ...] = ()
@@ -276,12 +278,17 @@ class Follower:
             return None  # preallocated, and still being copied in
         if self._sync:
             self._check_trusted(name, segment.identity)
-            try:
-                sync_file(self._files, descriptor, name, segment.identity)
-            except SyncFailed:
-                self._distrusted[segment.identity] = name
-                raise
+            if validated is None or not self._alone:
+                self._sync_opened(segment)
         return segment
+
+    def _sync_opened(self, segment: OpenSegment) -> None:
+        """Make durable what no look has: nobody knows who wrote it."""
+        try:
+            sync_file(self._files, segment.descriptor, segment.name, segment.identity)
+        except SyncFailed:
+            self._distrusted[segment.identity] = segment.name
+            raise
 
     def _page_header(
         self, descriptor: int, start: int, position: int, identity: WalIdentity

@@ -75,7 +75,9 @@ class RelaySource(HeldWal):
         *,
         directory_mode: int = 0o700,
     ) -> None:
-        super().__init__(run_in_thread, Follower(files, path, sync=True), directory_mode=directory_mode)
+        super().__init__(
+            run_in_thread, Follower(files, path, sync=True, alone=True), directory_mode=directory_mode
+        )
         self._run_commit = run_commit
         self._files = files
         self._path = path

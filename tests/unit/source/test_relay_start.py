@@ -19,22 +19,24 @@ if TYPE_CHECKING:
     from walsender.simulate.disk import File
 
 WAL = "/wal"
+THIRD = "000000010000000000000003.partial"
 
 
 class RelayStartTests(SourceTestCase):
     def setUp(self) -> None:
-        """Make a disk that holds a segment and a half, all of it durable."""
+        """Make a disk that holds two segments and a half, all of it durable."""
         super().setUp()
         self.cluster = Cluster()
-        while self.cluster.position < 2 * MIB + MIB // 2:
+        while self.cluster.position < 3 * MIB + MIB // 2:
             self.cluster.write(20_000)
         self.disk = SimulatedDisk(random.Random(0))
         self.addCleanup(self.disk.close)
         self.disk.make_directory(WAL)
         self.disk.sync_directory("/")
         self.put(FIRST, self.cluster.wal(1, MIB, 2 * MIB))
-        self.second = self.cluster.wal(1, 2 * MIB, self.cluster.position).ljust(MIB, b"\0")
-        self.put(SECOND + ".partial", self.second)
+        self.put(SECOND, self.cluster.wal(1, 2 * MIB, 3 * MIB))
+        self.third = self.cluster.wal(1, 3 * MIB, self.cluster.position).ljust(MIB, b"\0")
+        self.put(THIRD, self.third)
         self.relay = RelaySource(Threads(), Threads(), WalFiles(self.disk), WAL)
 
     def put(self, name: str, content: bytes) -> None:
@@ -56,21 +58,21 @@ class RelayStartTests(SourceTestCase):
 
     def test_whatOnlyTheKernelHasIsWrittenAgain(self) -> None:
         """After a sync that failed, and the end of who knew it, the next start brings the bytes to disk."""
-        partial = self.file(SECOND + ".partial")
+        partial = self.file(THIRD)
         self.spoil(partial)
         self.successResultOf(self.relay.start())
         self.assertEqual(self.relay.flush_position, self.cluster.position)
-        self.assertEqual(bytes(partial.platter), self.second)
+        self.assertEqual(bytes(partial.platter), self.third)
 
     def test_aFileThatCannotBeSyncedIsCopied(self) -> None:
         """The first sync fails: a copy takes the file's place, and the relay starts."""
-        partial = self.file(SECOND + ".partial")
+        partial = self.file(THIRD)
         self.spoil(partial)
         self.disk.failing["sync"] = [errno.EIO]
         self.successResultOf(self.relay.start())
-        copy = self.file(SECOND + ".partial")
+        copy = self.file(THIRD)
         self.assertIsNot(copy, partial)
-        self.assertEqual(bytes(copy.platter), self.second)
+        self.assertEqual(bytes(copy.platter), self.third)
 
     def test_whenNothingCanBeSyncedItDoesNotStart(self) -> None:
         """Neither the file nor a copy: nothing is announced, and the next try may do better."""
@@ -83,13 +85,13 @@ class RelayStartTests(SourceTestCase):
 
     def test_aFileThatTheLookCannotSyncIsCopiedForTheNextOne(self) -> None:
         """A segment with its final name too does not stay distrusted for ever."""
-        self.disk.remove(f"{WAL}/{SECOND}.partial")
-        first = self.file(FIRST)
+        self.disk.remove(f"{WAL}/{THIRD}")
+        second = self.file(SECOND)
         self.disk.failing["sync"] = [errno.EIO]
         self.failureResultOf(self.relay.start()).trap(SyncFailed)
         self.successResultOf(self.relay.start())
-        self.assertIsNot(self.file(FIRST), first)
-        self.assertEqual(self.file(FIRST).visible(), self.cluster.wal(1, MIB, 2 * MIB))
+        self.assertIsNot(self.file(SECOND), second)
+        self.assertEqual(self.file(SECOND).visible(), self.cluster.wal(1, 2 * MIB, 3 * MIB))
 
     def test_aFullDiskDoesNotKeepItFromServing(self) -> None:
         """What is written over itself needs no room."""
@@ -107,10 +109,10 @@ class RelayStartTests(SourceTestCase):
         segment = self.successResultOf(self.relay.open_segment(1, 1))
         self.assertEqual(segment.name, FIRST)
 
-    def test_aFileThatIsBeingWrittenKeepsItsName(self) -> None:
-        """Its writer would go on in a file that has no name."""
+    def test_whatIsDurableIsNotSyncedAgainForEachReader(self) -> None:
+        """A disk that fails does not take from readers what it has had for long."""
         self.successResultOf(self.relay.start())
-        partial = self.file(SECOND + ".partial")
+        partial = self.file(THIRD)
         self.disk.failing["sync"] = [errno.EIO]
-        self.failureResultOf(self.relay.open_segment(1, 2)).trap(SyncFailed)
-        self.assertIs(self.file(SECOND + ".partial"), partial)
+        self.successResultOf(self.relay.open_segment(1, 3))
+        self.assertIs(self.file(THIRD), partial)
