@@ -14,7 +14,7 @@ from walsender.simulate.run import run
 # As many as half a minute gives; `tox -e simulate` runs thousands, from another first seed.
 RUNS = int(os.environ.get("WALSENDER_SIMULATE_RUNS", "200"))
 FIRST_SEED = int(os.environ.get("WALSENDER_SIMULATE_SEED", "1"))
-BLOCK = 50
+BLOCK = 25
 
 # A planted bug must be found by one of so many seeds.
 MOST_SEEDS = 40
