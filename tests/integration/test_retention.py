@@ -282,6 +282,7 @@ def test_killed(installation: PostgresInstallation, space: Path) -> None:
     rng = random.Random(4)
     state = space / "wal" / "walsender_state" / "replication_slots"
     options = (*WITH_SLOT, "--wal-keep-size", "1MB", "--max-slot-wal-keep-size", "3MB")
+    options += ("--max-replication-slots", "1000")
     seen: set[str] = set()
     with ExitStack() as stack:
         primary = make_primary(stack, installation, space)
