@@ -189,3 +189,21 @@ def test_anotherSystemIsRefused(newest: PostgresInstallation, space: Path, stack
     assert receiver.wait(30) == 0, receiver.log_tail()
     assert relay.log_text().count(complaint) == 1
     assert "Traceback" not in relay.log_text(), relay.log_text()
+
+
+def test_primaryWithoutOldHistories(newest: PostgresInstallation, space: Path, stack: ExitStack) -> None:
+    """A primary that began as a copy of a later timeline lacks the history files of earlier ones."""
+    original = make_primary(stack, newest, space)
+    upstream = original
+    for name in "second", "third":
+        backup = upstream.base_backup(space / f"{name}_backup")
+        promoted = Cluster.standby(newest, backup, space / name, primary_conninfo=upstream.conninfo())
+        stack.enter_context(started(promoted))
+        promoted.wait_for_replay(upstream.flush_lsn())
+        promoted.promote()
+        upstream = promoted
+    (upstream.data_directory / "pg_wal" / "00000002.history").unlink(missing_ok=True)
+    relay = make_relay(stack, space, upstream.conninfo())
+    wait_until(lambda: "on timeline 3" in relay.log_text(), 30, "the relay to stream", logs=[relay])
+    assert (space / "wal" / "00000003.history").exists()
+    assert not (space / "wal" / "00000002.history").exists()

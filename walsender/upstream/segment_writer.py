@@ -269,6 +269,11 @@ class SegmentWriter:
         name = segment_name(self._timeline, number, self._geometry)
         begin = b"".join(bytes(piece[:_HEADER]) for piece in waiting[:_HEADER])
         found = parse_identity(name, begin)
+        if found.geometry != self._geometry:  # servers before version 10 do not tell it beforehand
+            raise DataCorrupted(
+                f'WAL for "pg_wal/{name}" has segments or pages of another size than the usual',
+                hint="Begin with a WAL directory that has a segment of it.",
+            )
         if self._identity is None:
             self._identity = found
         elif found != self._identity:

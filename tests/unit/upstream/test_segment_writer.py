@@ -85,6 +85,15 @@ class SegmentWriterTests(RelayTestCase):
         self.assertIn("different database system", error.message)
         self.assertEqual(relay.names(), [FIRST])
 
+    def test_segmentsOfAnotherSizeAreRefused(self) -> None:
+        """An old server does not say how large its segments are; what is cut otherwise is not written."""
+        relay = self.relay()
+        other = WalMaker(segment_size=4 * MIB)
+        other.record(30_000)
+        error = self.assertRaises(DataCorrupted, relay.writer.commit, [bytes(other.image(1))])
+        self.assertIn("of another size", error.message)
+        self.assertEqual(relay.names(), [])
+
     def test_whatIsHeldIsComparedAndNotWrittenAgain(self) -> None:
         """Receiving a segment again from its start writes nothing below what is held."""
         relay = self.relay()
