@@ -17,6 +17,7 @@ from walsender.simulate.ledger import Broken, Ledger
 from walsender.simulate.machine import Process, Threads
 from walsender.source.relay import RelaySource
 from walsender.upstream import ReceiverSettings, WalReceiver
+from walsender.wal import FileKind, parse_file_name
 from walsender.wire.dialect import dialect_of
 
 if TYPE_CHECKING:
@@ -138,6 +139,15 @@ class Relay:
         if self.slots is not None:
             self.server.slots_left(self.slots)
         self._files.end()
+
+    @property
+    def begin(self) -> int:
+        """Position from which WAL is held on whatever timeline; 0 if none is."""
+        geometry = self._world.cluster.geometry
+        files = [parse_file_name(name) for name in self.disk.names(WAL)]
+        kinds = {FileKind.SEGMENT, FileKind.PARTIAL}
+        numbers = [file.number(geometry) for file in files if file.kind in kinds]
+        return geometry.segment_start(min(numbers, default=0))
 
     # Ends
 

@@ -75,6 +75,9 @@ class Standby:
                     session.close()
             except UpstreamError as error:
                 self._world.remark(f"{self.name} at {self.server}: {error}")
+                if error.sqlstate == "58P01" and self.position < self._world.relays[self.server].begin:
+                    # It has received nothing yet, and the relay began later: a new standby is made.
+                    self._leave(self._world.cluster.timeline, self._world.relays[self.server].begin)
             await deferLater(self._process.reactor, self._world.random.uniform(0.05, 0.5))
 
     async def _stream_all(self, session: IUpstreamSession) -> None:
@@ -95,6 +98,10 @@ class Standby:
             start = LSN(self.position - self.position % size)
             stream = _Stream(self._world, self, session, start)
             await session.start_streaming(f"START_REPLICATION {slot}{start} TIMELINE {self.timeline}", stream)
+            if slot:
+                # Now it is relied on.  That it exists already may be said of one that is being made.
+                self._slots_made.add(self.server)
+                self._world.server_of(self.server).slot_created(self.name)
             stream.begin()
             rows_at_end = await stream.ended
             if not rows_at_end:
@@ -106,14 +113,12 @@ class Standby:
 
     async def _make_slot(self, session: IUpstreamSession) -> None:
         if self.server in self._slots_made:
-            return
+            return  # it must be there
         try:
             await session.execute(f'CREATE_REPLICATION_SLOT "{self.name}" PHYSICAL')
         except UpstreamError as error:
             if error.sqlstate != "42710":  # it is there: the answer to a former attempt was lost
                 raise
-        self._slots_made.add(self.server)
-        self._world.server_of(self.server).slot_created(self.name)
 
     def reported(self, flush: int) -> None:
         """It has told its server how far it is."""
