@@ -51,7 +51,7 @@ def test_relayFeedsStandbys(
     backup = primary.base_backup(space / "backup")
     standbys = [
         make_standby(stack, backup, space, relay.conninfo(), primary, f"standby{number}")
-        for number in range(2)
+        for number in range(4)
     ]
     receiver = stack.enter_context(PgReceiveWal(installation, space / "copy", relay.conninfo()))
     receiver.wait_for_start()
