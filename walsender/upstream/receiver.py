@@ -21,7 +21,8 @@ from twisted.logger import Logger
 from walsender.errors import DataCorrupted, DiskFull, WalsenderError
 from walsender.lsn import LSN, Geometry
 from walsender.upstream.answers import answer_within
-from walsender.upstream.interfaces import IUpstreamConnector, IUpstreamSession, Row, UpstreamError
+from walsender.upstream.inquiry import Inquiry, System
+from walsender.upstream.interfaces import IUpstreamConnector, IUpstreamSession, UpstreamError
 from walsender.upstream.plan import Start, plan_start
 from walsender.upstream.reception import Reception
 from walsender.wal import TimelineHistory, history_name
@@ -38,10 +39,7 @@ if TYPE_CHECKING:
 
 _FIRST_RETRY: Final = 0.1  # seconds
 _OLDEST_VERSION: Final = 90400
-_RESERVES_WAL: Final = 90600
-_READS_SLOTS: Final = 150000
 _FILE_MISSING: Final = "58P01"
-_MEGABYTE: Final = 1 << 20
 _ANOTHER_DIRECTORY: Final = "Serve this upstream from another, empty WAL directory."
 
 
@@ -115,15 +113,6 @@ class ReceiverSettings:
     timeout: float = 60.0
     status_interval: float = 10.0
     retry_interval: float = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class System:
-    """What IDENTIFY_SYSTEM says."""
-
-    identifier: int
-    timeline: int
-    flush_lsn: LSN
 
 
 class WalReceiver:
@@ -264,13 +253,14 @@ class WalReceiver:
                 raise UpstreamError(
                     f"the upstream is PostgreSQL {session.server_version // 10000}: too old to be relayed"
                 )
-            system = await self._identify(session)
-            geometry = await self._geometry(session)
+            inquiry = Inquiry(session, self._answer)
+            system = await self._identify(inquiry)
+            geometry = await self._geometry(inquiry)
             if self._settings.slot_name and self._settings.create_slot:
-                await self._create_slot(session)
+                await self._create_slot(inquiry)
             while True:
-                history, missing = await self._fetch_histories(session, system.timeline, geometry)
-                start = await self._start(session, system, history, geometry)
+                history, missing = await self._fetch_histories(inquiry, system.timeline, geometry)
+                start = await self._start(inquiry, system, history, geometry)
                 # Only now: what is refused must leave nothing here.
                 for timeline, content in missing:
                     await self._wait(self._keeper.keep_history(timeline, content))
@@ -286,26 +276,13 @@ class WalReceiver:
                     return
                 if not more:
                     raise UpstreamError("replication terminated by the upstream")
-                system = await self._identify(session)
+                system = await self._identify(inquiry)
         finally:
             session.close()
 
-    async def _execute(self, session: IUpstreamSession, command: str, columns: int) -> Row:
-        """Return the one row that *command* gives."""
-        rows = await self._answer(session.execute(command))
-        if len(rows) != 1 or len(rows[0]) < columns:
-            raise UpstreamError(
-                f"the upstream's answer to {command.split(maxsplit=1)[0]} has the wrong shape"
-            )
-        row: Row = rows[0]
-        return row
-
-    async def _identify(self, session: IUpstreamSession) -> System:
-        row = await self._execute(session, "IDENTIFY_SYSTEM", 3)
-        try:
-            system = System(int(row[0] or b""), int(row[1] or b""), LSN.parse((row[2] or b"").decode()))
-        except (ValueError, WalsenderError) as error:
-            raise UpstreamError("the upstream's answer to IDENTIFY_SYSTEM cannot be read") from error
+    async def _identify(self, inquiry: Inquiry) -> System:
+        """Return who the upstream is; it must be of the cluster whose WAL is held."""
+        system = await inquiry.system()
         held = self._keeper.identity
         if held is not None and held.system_identifier != system.identifier:
             raise DataCorrupted(
@@ -316,41 +293,28 @@ class WalReceiver:
             )
         return system
 
-    async def _geometry(self, session: IUpstreamSession) -> Geometry:
+    async def _geometry(self, inquiry: Inquiry) -> Geometry:
         """Return how the upstream cuts its WAL, which must be how the directory's is cut."""
         held = self._keeper.identity
-        if session.server_version < 100000:  # noqa: PLR2004 -- SHOW is of version 10, other sizes need a build of one's own
+        geometry = await inquiry.geometry()
+        if geometry is None:  # other sizes than the usual ones needed a build of one's own then
             return held.geometry if held is not None else Geometry.contiguous()
-        size = _size((await self._execute(session, "SHOW wal_segment_size", 1))[0])
-        page_size = _size((await self._execute(session, "SHOW wal_block_size", 1))[0])
-        try:
-            geometry = Geometry.contiguous(size, page_size)
-        except ValueError as error:
-            raise UpstreamError(f"the upstream's WAL cannot be used: {error}") from error
         if held is not None and held.geometry != geometry:
             raise DataCorrupted("the upstream's WAL segments have another size than the WAL directory's")
         return geometry
 
-    async def _create_slot(self, session: IUpstreamSession) -> None:
+    async def _create_slot(self, inquiry: Inquiry) -> None:
         name = self._settings.slot_name
-        command = f'CREATE_REPLICATION_SLOT "{name}" PHYSICAL'
-        if session.server_version >= _RESERVES_WAL:
-            command += " RESERVE_WAL"
-        try:
-            await self._answer(session.execute(command))
-        except UpstreamError as error:
-            if error.sqlstate != "42710":  # it is there
-                raise
-        else:
+        if await inquiry.create_slot(name):
             self._log.info('created replication slot "{name}" on the upstream', name=name)
 
     async def _fetch_histories(
-        self, session: IUpstreamSession, timeline: int, geometry: Geometry
+        self, inquiry: Inquiry, timeline: int, geometry: Geometry
     ) -> tuple[TimelineHistory, list[tuple[int, bytes]]]:
         """Return the history of the upstream's timeline, and the files that are missing here."""
         if timeline == 1:
             return TimelineHistory(1), []
-        content = await self._fetch_history(session, timeline)
+        content = await inquiry.history_file(timeline)
         history = TimelineHistory.parse(timeline, content, geometry)
         held = self._keeper.known_history(timeline)
         if held is not None and TimelineHistory.parse(timeline, held, geometry) != history:
@@ -364,7 +328,7 @@ class WalReceiver:
         for ancestor in history.ancestors:
             if ancestor > 1 and self._keeper.known_history(ancestor) is None:
                 try:
-                    missing.append((ancestor, await self._fetch_history(session, ancestor)))
+                    missing.append((ancestor, await inquiry.history_file(ancestor)))
                 except UpstreamError as error:
                     # A server that began as a copy has the files of its own past only from then on.
                     if error.sqlstate != _FILE_MISSING:
@@ -373,18 +337,11 @@ class WalReceiver:
             missing.append((timeline, content))
         return history, missing
 
-    async def _fetch_history(self, session: IUpstreamSession, timeline: int) -> bytes:
-        row = await self._execute(session, f"TIMELINE_HISTORY {timeline}", 2)
-        name = history_name(timeline)
-        if row[0] != name.encode():
-            raise UpstreamError(f"the upstream sent another history file than {name}")
-        return row[1] or b""
-
     async def _start(
-        self, session: IUpstreamSession, system: System, history: TimelineHistory, geometry: Geometry
+        self, inquiry: Inquiry, system: System, history: TimelineHistory, geometry: Geometry
     ) -> Start:
         if not self._keeper.held_timeline:
-            return await self._first_start(session, system, history, geometry)
+            return await self._first_start(inquiry, system, history, geometry)
         held = self._keeper.held_timeline
         content = self._keeper.known_history(held)
         own = TimelineHistory(held) if content is None else TimelineHistory.parse(held, content, geometry)
@@ -401,15 +358,14 @@ class WalReceiver:
         return start
 
     async def _first_start(
-        self, session: IUpstreamSession, system: System, history: TimelineHistory, geometry: Geometry
+        self, inquiry: Inquiry, system: System, history: TimelineHistory, geometry: Geometry
     ) -> Start:
         """Begin an empty directory with what the slot has kept, or with the upstream's newest segment."""
         timeline, lsn = system.timeline, system.flush_lsn
-        if self._settings.slot_name and session.server_version >= _READS_SLOTS:
-            row = await self._execute(session, f'READ_REPLICATION_SLOT "{self._settings.slot_name}"', 3)
-            if row[1] is not None:
-                lsn = LSN.parse(row[1].decode())
-                timeline = history.timeline_at(lsn)
+        if self._settings.slot_name:
+            kept = await inquiry.slot_lsn(self._settings.slot_name)
+            if kept is not None:
+                timeline, lsn = history.timeline_at(kept), kept
         return Start(timeline, geometry.segment_start(geometry.segment_number(geometry.position(lsn))))
 
     async def _stream(self, session: IUpstreamSession, start: Start, until: int, geometry: Geometry) -> bool:
@@ -463,16 +419,6 @@ class WalReceiver:
             lsn=lsn,
             timeline=timeline,
         )
-
-
-def _size(value: bytes | None) -> int:
-    """Return how many bytes a size means that SHOW gives: ``16MB``, ``1GB``, ``8192``."""
-    text = (value or b"").decode("ascii", "replace")
-    number = text.rstrip("kMGB")
-    try:
-        return int(number) * {"": 1, "MB": _MEGABYTE, "GB": _MEGABYTE << 10}[text[len(number) :]]
-    except (ValueError, KeyError):
-        raise UpstreamError(f'the upstream\'s size "{text}" cannot be read') from None
 
 
 def _pass_on(result: object, done: Deferred[None]) -> object:
