@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TYPE_CHECKING
 
 import pytest
 from planted import PLANTED
+from worlds import planted_failure
 
 from walsender.simulate.run import run
 
-# Programs that were killed leave coroutines, which Python ends, some time, by an exception of its own.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
 
 # As many as half a minute gives; `tox -e simulate` runs thousands, from another first seed.
 RUNS = int(os.environ.get("WALSENDER_SIMULATE_RUNS", "200"))
@@ -23,40 +25,37 @@ MOST_SEEDS = 40
 
 
 @pytest.mark.parametrize("first", range(FIRST_SEED, FIRST_SEED + RUNS, BLOCK))
-def test_noSeedBreaksAnInvariant(first: int) -> None:
+def test_noSeedBreaksAnInvariant(elsewhere: ProcessPoolExecutor, first: int) -> None:
     """Whatever happens, nothing that was promised is lost, and in the end everybody has everything."""
     failures = []
-    for seed in range(first, min(first + BLOCK, FIRST_SEED + RUNS)):
-        outcome = run(seed)
+    seeds = range(first, min(first + BLOCK, FIRST_SEED + RUNS))
+    for seed, outcome in zip(seeds, elsewhere.map(run, seeds), strict=True):
         if outcome.failure:
             failures.append(f"seed {seed}: {outcome.failure}")
     assert not failures, "\n".join(failures)
 
 
 @pytest.mark.parametrize("name", PLANTED)
-def test_aPlantedBugIsFound(name: str) -> None:
+def test_aPlantedBugIsFound(elsewhere: ProcessPoolExecutor, name: str) -> None:
     """Each bug breaks the invariant that it should."""
-    plant, said = PLANTED[name]
-    with plant():
-        for seed in range(1, MOST_SEEDS + 1):
-            if re.search(said, run(seed).failure):
-                return
+    _, said = PLANTED[name]
+    for seed in range(1, MOST_SEEDS + 1):
+        if re.search(said, elsewhere.submit(planted_failure, name, seed).result()):
+            return
     pytest.fail(f"{MOST_SEEDS} seeds have not found it")
 
 
-def test_aSeedIsRepeatedExactly() -> None:
+def test_aSeedIsRepeatedExactly(elsewhere: ProcessPoolExecutor) -> None:
     """The same seed gives the same history, whatever ran before."""
-    first = run(7)
-    run(8)
-    again = run(7)
+    first, _, again = elsewhere.map(run, (7, 8, 7))
     assert (first.history, first.counts) == (again.history, again.counts)
 
 
-def test_everyKindOfTroubleHappens() -> None:
+def test_everyKindOfTroubleHappens(elsewhere: ProcessPoolExecutor) -> None:
     """Some seeds together have every fault that there is, and standbys that get WAL all the same."""
     counts: dict[str, int] = {}
-    for seed in range(1, 21):
-        for what, number in run(seed).counts.items():
+    for outcome in elsewhere.map(run, range(1, 21)):
+        for what, number in outcome.counts.items():
             counts[what] = counts.get(what, 0) + number
     wanted = {
         "kill",
