@@ -49,6 +49,10 @@ _REMEMBERED: Final = 64
 
 _TEMPORARY: Final = ".tmp"
 
+# A look finds nothing too if somebody replaces a file meanwhile (compresses it, say), and a directory
+# that was taken for empty would be gone on with at the upstream's newest segment.
+_LOOKS: Final = 3
+
 
 class RelaySource(HeldWal):
     """
@@ -113,7 +117,10 @@ class RelaySource(HeldWal):
         except OSError as error:
             raise file_error(f'could not use directory "{self._path}"', error) from error
         try:
-            return self._follower.look(listing=True, skip_gap=False)
+            for _ in range(_LOOKS):
+                if (look := self._follower.look(listing=True, skip_gap=False)) is not None:
+                    return look
+            return None
         except SyncFailed as error:
             self._renew_distrusted(error.identity)
             raise

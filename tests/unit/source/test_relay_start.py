@@ -109,6 +109,32 @@ class RelayStartTests(SourceTestCase):
         segment = self.successResultOf(self.relay.open_segment(1, 1))
         self.assertEqual(segment.name, FIRST)
 
+    def test_aFileThatIsReplacedMeanwhileIsLookedAtAgain(self) -> None:
+        """A directory is not taken for empty because somebody replaces a file of it in this moment."""
+        put, third = self.put, self.third
+
+        class Replacing(WalFiles):
+            opened = 0
+            replace_at = -1
+
+            def open(self, path: str) -> int:
+                """Replace the newest file before it is opened for the last time: to be synced."""
+                if path.endswith(THIRD):
+                    self.opened += 1
+                    if self.opened == self.replace_at:
+                        self.remove(path)
+                        put(THIRD, third)
+                return super().open(path)
+
+        undisturbed = Replacing(self.disk)
+        self.successResultOf(RelaySource(Threads(), Threads(), undisturbed, WAL).start())
+        files = Replacing(self.disk)
+        files.replace_at = undisturbed.opened
+        relay = RelaySource(Threads(), Threads(), files, WAL)
+        self.successResultOf(relay.start())
+        self.assertGreater(files.opened, files.replace_at)
+        self.assertEqual(relay.held_position, self.cluster.position)
+
     def test_whatIsDurableIsNotSyncedAgainForEachReader(self) -> None:
         """A disk that fails does not take from readers what it has had for long."""
         self.successResultOf(self.relay.start())
