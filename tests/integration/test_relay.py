@@ -115,10 +115,7 @@ def test_forkedHistory(newest: PostgresInstallation, space: Path, stack: ExitSta
     primary = make_primary(stack, newest, space)
     config = space / "walsender.conf"
     set_upstream(config, primary)
-    (space / "wal").mkdir()
-    relay = stack.enter_context(
-        WalsenderProcess(space / "wal", "--config-file", str(config), log_file=space / "walsender.log")
-    )
+    relay = make_reloadable_relay(stack, space, config)
     wait_for_streaming(relay, primary)
     backup = primary.base_backup(space / "backup")
     successor = Cluster.standby(newest, backup, space / "successor", primary_conninfo=primary.conninfo())
@@ -163,15 +160,20 @@ def set_upstream(config: Path, upstream: Cluster) -> None:
     config.write_text(f"primary_conninfo = '{value}'\nwal_retrieve_retry_interval = 500ms\n")
 
 
+def make_reloadable_relay(stack: ExitStack, space: Path, config: Path) -> WalsenderProcess:
+    """Return a running relay whose upstream is what *config* says, now and at each SIGHUP."""
+    (space / "wal").mkdir()
+    return stack.enter_context(
+        WalsenderProcess(space / "wal", "--config-file", str(config), log_file=space / "walsender.log")
+    )
+
+
 def test_anotherSystemIsRefused(newest: PostgresInstallation, space: Path, stack: ExitStack) -> None:
     """An upstream of another cluster is refused in one line, and what is held is served on."""
     primary = make_primary(stack, newest, space)
     config = space / "walsender.conf"
     set_upstream(config, primary)
-    (space / "wal").mkdir()
-    relay = stack.enter_context(
-        WalsenderProcess(space / "wal", "--config-file", str(config), log_file=space / "walsender.log")
-    )
+    relay = make_reloadable_relay(stack, space, config)
     wait_for_streaming(relay, primary)
     end = primary.flush_lsn()
     stranger = stack.enter_context(
