@@ -43,7 +43,7 @@ from walsender.wal.page import header_read_size
 from walsender.wal.segment import PARTIAL, compression_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 
 # Of so many segments around the end it is known which file was validated.
@@ -68,6 +68,18 @@ class Look:
     end: EndOfWal
     validated: Mapping[str, CoveredFile]
     gone: frozenset[CoveredFile] = frozenset()
+
+
+def remembered(validated: Mapping[str, CoveredFile], files: Iterable[CoveredFile]) -> dict[str, CoveredFile]:
+    """Return *validated* with *files* as the latest, without the oldest if there are too many."""
+    result = dict(validated)
+    for file in files:
+        base = base_name(file.name)
+        result.pop(base, None)  # the latest stand last
+        result[base] = file
+    while len(result) > _REMEMBERED:
+        del result[next(iter(result))]
+    return result
 
 
 class Follower:
@@ -115,12 +127,7 @@ class Follower:
         if listing:
             # Another file of a segment (compressed meanwhile, or a copy) must prove itself when it is opened.
             validated = {base: file for base, file in validated.items() if self._has_name(file)}
-        for file in end.covered:
-            base = base_name(file.name)
-            validated.pop(base, None)  # the latest stand last
-            validated[base] = file
-        while len(validated) > _REMEMBERED:
-            del validated[next(iter(validated))]
+        validated = remembered(validated, end.covered)
         gone = frozenset(file for file in in_use if listing and not self._has_name(file))
         self._last = Look(directory, end, validated, gone)
         return self._last

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from walsender.errors import WalFileError, file_error
-from walsender.source.follower import Follower, Look
+from walsender.source.follower import Follower, Look, remembered
 from walsender.source.held import HeldWal
 from walsender.source.removal import SegmentRemover
 from walsender.upstream import Commit, GroupCommit, Room, SegmentWriter
@@ -36,16 +36,13 @@ from walsender.wal import (
 from walsender.wal.segment import FileKind, base_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from twisted.python.failure import Failure
 
     from walsender.lsn import Geometry
     from walsender.source.segment_file import OpenSegment
     from walsender.wal import Identity, WalIdentity, WritableFiles
-
-# Of so many files around the end it is known which one holds a segment.
-_REMEMBERED: Final = 64
 
 _TEMPORARY: Final = ".tmp"
 
@@ -430,22 +427,11 @@ class RelaySource(HeldWal):
             gap_ahead=False,
             reason="received",
         )
-        validated = self._validated({} if held is None else held.validated)
+        validated = {} if held is None else held.validated
+        if self._received:  # most commits change nothing of it
+            validated = remembered(validated, self._received)
         self._received.clear()
         self._take_over(Look(self._directory, end, validated))
-
-    def _validated(self, before: Mapping[str, CoveredFile]) -> Mapping[str, CoveredFile]:
-        """Return which file holds each segment around the end; most commits change nothing of it."""
-        if not self._received:
-            return before
-        validated = dict(before)
-        for file in self._received:
-            base = base_name(file.name)
-            validated.pop(base, None)
-            validated[base] = file
-        while len(validated) > _REMEMBERED:
-            del validated[next(iter(validated))]
-        return validated
 
     def _add_files(self, identity: WalIdentity) -> None:
         """Take over what was received into the picture of the directory."""
