@@ -1,6 +1,31 @@
 """Who may come in."""
 
-from walsender.auth.interfaces import ConnectionRequest, IAuthorizer
+from walsender.auth.hba import THIS_MACHINE, ClientCert, ClientName, HbaLine, HbaRules, Method, load_hba
+from walsender.auth.ident import IdentMaps, load_ident
+from walsender.auth.interfaces import ConnectionRequest, IAuthorizer, TlsInfo
 from walsender.auth.local import LocalAuthorizer
+from walsender.auth.passwords import PlainPassword, ScramVerifier
+from walsender.auth.problems import AccessFileError, Problem
+from walsender.auth.userlist import Userlist, load_userlist
 
-__all__ = ["ConnectionRequest", "IAuthorizer", "LocalAuthorizer"]
+__all__ = [
+    "THIS_MACHINE",
+    "AccessFileError",
+    "ClientCert",
+    "ClientName",
+    "ConnectionRequest",
+    "HbaLine",
+    "HbaRules",
+    "IAuthorizer",
+    "IdentMaps",
+    "LocalAuthorizer",
+    "Method",
+    "PlainPassword",
+    "Problem",
+    "ScramVerifier",
+    "TlsInfo",
+    "Userlist",
+    "load_hba",
+    "load_ident",
+    "load_userlist",
+]

@@ -12,17 +12,41 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsInfo:
+    """
+    What an encrypted connection says about its client.
+
+    :ivar verified: it has shown a certificate that one of our authorities has signed.
+    :ivar common_name: of that certificate; ``None`` if there is no certificate, or none in it.
+    :ivar distinguished_name: of that certificate's subject, as RFC 2253 writes it; ``None`` as above.
+    """
+
+    verified: bool = False
+    common_name: str | None = None
+    distinguished_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionRequest:
     """
-    What is known of a client that wants to replicate.
+    What is known of a client that wants to come in.
 
     :ivar peer: its address as the kernel reports it, but an IPv4 client of a dual-stack
         socket by its IPv4 address; ``None`` for a unix socket.
     :ivar user: the name that it gives.
+    :ivar database: the name that it gives; not looked at if it wants physical replication.
+    :ivar replication: it wants physical replication (``replication=true``).
+    :ivar tls: ``None`` if the connection is not encrypted.
+    :ivar peer_uid: at a unix socket, the number of the user whose process is at the other
+        end; ``None`` where that is not known.
     """
 
     peer: IPv4Address | IPv6Address | None
     user: str
+    database: str = ""
+    replication: bool = True
+    tls: TlsInfo | None = None
+    peer_uid: int | None = None
 
     @property
     def host(self) -> str:
