@@ -1,33 +1,28 @@
 """
-How fast one client catches up: walsender with both consumers against PostgreSQL 18's own.
+How fast clients catch up: walsender with both consumers against PostgreSQL 18's own.
 
-    python -m benchmarks.catch_up
+    python -m benchmarks.catch_up [--clients 20]
 
 Real WAL, made once by PostgreSQL; both serve the same files (hard links), from the page cache, to
-the same client, which discards.  Servers take turns within each round, and a ratio is made within a
-round, so that a machine that speeds up or slows down moves both.
+the same clients, which discard.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib.metadata
 import os
-import platform
-import statistics
+import shlex
 import subprocess
 import sys
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.harness import SEGMENT, Measure, alternate, command_line, cpu_seconds, machine
 from walsender.lsn import LSN
 from walsender.testing.postgres import Cluster, PostgresInstallation
 from walsender.testing.processes import WalsenderProcess, workspace
 
-SEGMENT = 16 << 20
 CLIENT = Path(__file__).with_name("discarding_client.py")
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 #: Keep all WAL, recycle none of it (a recycled file would change under its hard link), and checkpoint late.
 SETTINGS = {
@@ -36,46 +31,36 @@ SETTINGS = {
     "max_wal_size": "1TB",
     "checkpoint_timeout": "1h",
     "autovacuum": "off",
+    "max_wal_senders": "100",
 }
 FILL = (
     "CREATE TABLE IF NOT EXISTS filler (id bigint, payload text); TRUNCATE filler;"
     " INSERT INTO filler SELECT g, repeat(md5(g::text), 1 + g % 12) FROM generate_series(1, 400000) AS g"
 )
+CONSUMERS = ("transport=--sendfile off", "sendfile=--sendfile on")
 
 
 @dataclass
-class Contender:
-    """One server, and what was measured of it."""
+class Server:
+    """One that serves the WAL."""
 
     name: str
     host: str
     port: int
     pid: int
-    rates: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
 
-    def run(self, start: LSN, size: int) -> None:
-        """Let the client catch up once, and note MB/s and CPU seconds per GB."""
+    def run(self, start: LSN, size: int, clients: int) -> tuple[float, ...]:
+        """Let clients catch up once; return MB/s, CPU seconds per GB, and when the first of them was done."""
         before = cpu_seconds(self.pid)
-        command = [sys.executable, str(CLIENT), self.host, str(self.port), str(start), str(size)]
+        command = [sys.executable, str(CLIENT), self.host, *map(str, (self.port, start, size, clients))]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
             assert client.stdout is not None
             line = client.stdout.readline()
             used = cpu_seconds(self.pid) - before
         if client.returncode != 0 or not line:
             raise SystemExit(f"{self.name}: the client failed")
-        self.rates.append(size / 1e6 / float(line))
-        self.cpu.append(used / (size / 1e9))
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of a process, of its children that live, and of those that it has reaped."""
-    own = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]
-    total = sum(map(int, own)) / TICKS_PER_S
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            total += cpu_seconds(int(child))
-    return total
+        first, last = map(float, line.split())
+        return size * clients / 1e6 / last, used / (size * clients / 1e9), first / last
 
 
 def make_wal(installation: PostgresInstallation, directory: Path, size: int) -> None:
@@ -113,34 +98,26 @@ def servable(archive: Path, size: int) -> tuple[LSN, int]:
     return start, min(size, available)
 
 
-def report(contenders: list[Contender], size: int, version: str) -> None:
-    """Print the table."""
-    versions = f"Python {platform.python_version()}, Twisted {importlib.metadata.version('twisted')}"
-    rounds = len(contenders[0].rates)
-    print(f"\nPostgreSQL {version}, {versions}, {os.cpu_count()} cores")
-    print(f"{size / 1e9:.2f} GB of WAL in page cache, one client that discards, {rounds} rounds\n")
-    print(f"{'':24}{'MB/s':>7}  {'lowest to highest':>19}  {'ratio':>6}  {'CPU s/GB':>9}  {'ratio':>6}")
-    yardstick = contenders[0]
-    for each in contenders:
-        rate = statistics.median(a / b for a, b in zip(each.rates, yardstick.rates, strict=True))
-        cpu = statistics.median(a / b if b else 0 for a, b in zip(each.cpu, yardstick.cpu, strict=True))
-        spread = f"{min(each.rates):.0f} to {max(each.rates):.0f}"
-        print(
-            f"{each.name:24}{statistics.median(each.rates):7.0f}  {spread:>19}  {rate:6.2f}"
-            f"  {statistics.median(each.cpu):9.3f}  {cpu:6.2f}"
-        )
-
-
 def main() -> None:
     """Parse the command line, make WAL if there is none, run, report."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0].strip())
+    parser = command_line(__doc__, rounds=5)
+    parser.add_argument("--clients", type=int, default=1, help="how many catch up at the same time (1)")
     parser.add_argument("--directory", type=Path, help="keep the WAL here, and use what is there already")
-    parser.add_argument("--size", type=float, default=2.0, metavar="GB", help="WAL to send per run (2)")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each server runs (5)")
-    parser.add_argument("--quick", action="store_true", help="0.25 GB and 3 rounds: does it work?")
+    parser.add_argument(
+        "--size", type=float, metavar="GB", help="WAL per client and run (2; of several: 0.25)"
+    )
+    parser.add_argument(
+        "--walsender",
+        action="append",
+        metavar="NAME=OPTIONS",
+        help=f"measure walsender with these options, instead of {' and '.join(map(repr, CONSUMERS))}",
+    )
     options = parser.parse_args()
-    size = int((0.25 if options.quick else options.size) * 1e9)
-    rounds = 3 if options.quick else options.rounds
+    clients = options.clients
+    size = int((options.size or (2.0 if clients == 1 else 0.25)) * 1e9)
+    rounds = options.rounds
+    if options.quick:
+        size, rounds = 16 << 20, 1
     installation = PostgresInstallation.embedded(18)
     with ExitStack() as stack:
         logs = stack.enter_context(workspace())
@@ -155,22 +132,24 @@ def main() -> None:
         postgres = Cluster(installation, directory / "data", name="postgres", settings=SETTINGS)
         stack.callback(postgres.abandon)
         postgres.start()
-        contenders = [Contender("PostgreSQL", "127.0.0.1", postgres.port, postgres.server.pid)]
-        for name, sendfile in (("walsender, transport", "off"), ("walsender, sendfile", "on")):
+        servers = [
+            Server(f"PostgreSQL {installation.version}", "127.0.0.1", postgres.port, postgres.server.pid)
+        ]
+        for number, named in enumerate(options.walsender or CONSUMERS):
+            name, _, text = named.partition("=")
             process = WalsenderProcess(
-                directory / "archive", "--sendfile", sendfile, log_file=logs / f"{sendfile}.log"
+                directory / "archive", *shlex.split(text), log_file=logs / f"{number}.log", timeout_s=60
             )
             stack.enter_context(process)
-            contenders.append(Contender(name, process.host, process.port, process.pid))
-        for number in range(rounds):
-            for each in contenders:
-                warm(directory / "archive")
-                each.run(start, size)
-            print(
-                f"round {number + 1}: " + ", ".join(f"{c.name} {c.rates[-1]:.0f}" for c in contenders),
-                flush=True,
-            )
-        report(contenders, size, installation.version)
+            servers.append(Server(f"walsender, {name}", process.host, process.port, process.pid))
+
+        def turn(server: Server) -> tuple[float, ...]:
+            warm(directory / "archive")
+            return server.run(start, size, clients)
+
+        measures = [Measure("MB/s"), Measure("CPU s/GB", 3), Measure("first client's time / last's", 2)]
+        print(f"{machine()}; {clients} client(s), {size / 1e9:.2f} GB each, from page cache, discarded")
+        alternate(servers, rounds, measures[: 2 if clients == 1 else 3], turn)
 
 
 if __name__ == "__main__":

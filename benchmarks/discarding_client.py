@@ -1,9 +1,10 @@
 """
-A replication client that throws away what it gets, at next to no cost of its own.
+Replication clients that throw away what they get, at next to no cost of their own.
 
-Run as a program: ``discarding_client.py HOST PORT START BYTES``.  Prints the seconds from the
-START_REPLICATION command to the last of BYTES bytes received, then holds the connection, without
-reading, until its standard input ends: so the server's CPU time can be read before it cleans up.
+Run as a program: ``discarding_client.py HOST PORT START BYTES [CLIENTS]``.  Prints the seconds from the
+START_REPLICATION commands until the first and until the last of the clients had received BYTES bytes, then
+holds the connections, without reading, until its standard input ends: so the server's CPU time can be read
+before it cleans up.
 
 With MSG_TRUNC Linux takes bytes out of a TCP socket without copying them, so that the server is
 what is measured.
@@ -11,6 +12,7 @@ what is measured.
 
 from __future__ import annotations
 
+import selectors
 import socket
 import struct
 import sys
@@ -20,30 +22,46 @@ READY = b"Z\x00\x00\x00\x05I"
 RECEIVE_BYTES = 1 << 20
 
 
-def main(host: str, port: int, start: str, wanted_bytes: int) -> None:
-    """Connect, ask for WAL from *start*, receive and discard *wanted_bytes*, and print the time."""
-    with socket.create_connection((host, port), timeout=60) as connection:
-        body = struct.pack("!I", 3 << 16) + b"user\0postgres\0replication\0true\0\0"
-        connection.sendall(struct.pack("!I", len(body) + 4) + body)
-        answer = b""
-        while not answer.endswith(READY):
-            piece = connection.recv(65536)
-            if not piece:
-                sys.exit(f"the server closed the connection: {answer!r}")
-            answer += piece
-        query = f"START_REPLICATION PHYSICAL {start}\0".encode()
-        buffer = bytearray(RECEIVE_BYTES)
-        received = 0
+def connect(host: str, port: int) -> socket.socket:
+    """Return a connection that is ready for commands."""
+    connection = socket.create_connection((host, port), timeout=60)
+    body = struct.pack("!I", 3 << 16) + b"user\0postgres\0replication\0true\0\0"
+    connection.sendall(struct.pack("!I", len(body) + 4) + body)
+    answer = b""
+    while not answer.endswith(READY):
+        piece = connection.recv(65536)
+        if not piece:
+            sys.exit(f"the server closed the connection: {answer!r}")
+        answer += piece
+    return connection
+
+
+def main(host: str, port: int, start: str, wanted_bytes: int, clients: int = 1) -> None:
+    """Connect, ask for WAL from *start*, receive and discard *wanted_bytes* each, and print the times."""
+    connections = [connect(host, port) for _ in range(clients)]
+    query = f"START_REPLICATION PHYSICAL {start}\0".encode()
+    buffer = bytearray(RECEIVE_BYTES)
+    left = dict.fromkeys(connections, wanted_bytes)
+    done: list[float] = []
+    with selectors.EpollSelector() as selector:
         started = time.perf_counter()
-        connection.sendall(b"Q" + struct.pack("!I", len(query) + 4) + query)
-        while received < wanted_bytes:
-            count = connection.recv_into(buffer, RECEIVE_BYTES, socket.MSG_TRUNC)
-            if not count:
-                sys.exit(f"the server closed the connection after {received} bytes")
-            received += count
-        print(time.perf_counter() - started, flush=True)
-        sys.stdin.read()
+        for connection in connections:
+            connection.sendall(b"Q" + struct.pack("!I", len(query) + 4) + query)
+            connection.setblocking(False)
+            selector.register(connection, selectors.EVENT_READ, connection)
+        while len(done) < clients:
+            for key, _ in selector.select(60):
+                connection = key.data
+                count = connection.recv_into(buffer, RECEIVE_BYTES, socket.MSG_TRUNC)
+                if not count:
+                    sys.exit(f"the server closed the connection, {left[connection]} bytes too early")
+                left[connection] -= count
+                if left[connection] <= 0:
+                    selector.unregister(connection)
+                    done.append(time.perf_counter() - started)
+    print(done[0], done[-1], flush=True)
+    sys.stdin.read()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3], *map(int, sys.argv[4:]))

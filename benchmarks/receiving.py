@@ -10,22 +10,22 @@ relay when it says so, for pg_receivewal (which syncs at each segment's end) whe
 
 from __future__ import annotations
 
-import argparse
-import importlib.metadata
+import itertools
 import os
-import platform
 import shutil
-import statistics
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.catch_up import FILL, SETTINGS, cpu_seconds
+from benchmarks.catch_up import FILL, SETTINGS
+from benchmarks.harness import Measure, alternate, command_line, cpu_seconds, machine
 from walsender.lsn import LSN
 from walsender.testing.postgres import Cluster, PgReceiveWal, PostgresInstallation
 from walsender.testing.processes import WalsenderProcess, wait_until, workspace
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from walsender.testing.postgres import PsqlSession
@@ -70,12 +70,20 @@ def receive_by_client(
     )
 
 
+@dataclass(frozen=True)
+class Receiver:
+    """One that receives, and how."""
+
+    name: str
+    receive: Callable[[Cluster, PsqlSession, Path, str, LSN], tuple[float, float]]
+
+
 def main() -> None:
     """Parse the command line, make a backlog, run, report."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0].strip())
+    parser = command_line(__doc__, rounds=5)
     parser.add_argument("--size", type=float, default=2.0, metavar="GB", help="the backlog (2)")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each receives (5)")
     options = parser.parse_args()
+    rounds, wanted = (1, 0) if options.quick else (options.rounds, options.size * 1e9)
     installation = PostgresInstallation.embedded(18)
     with ExitStack() as stack:
         space = stack.enter_context(workspace())
@@ -84,40 +92,29 @@ def main() -> None:
         primary.start()
         primary.sql("SELECT pg_create_physical_replication_slot('backlog', true)")
         begin = primary.flush_lsn()
-        while primary.flush_lsn() - begin < options.size * 1e9:
+        primary.sql("CREATE TABLE first (id int)")
+        while primary.flush_lsn() - begin < wanted:
             primary.sql(FILL)
         end = primary.flush_lsn()
-        size = end - begin
         primary.sql("SELECT pg_switch_wal()")
         session = stack.enter_context(primary.session())
-        contenders = {"pg_receivewal": receive_by_client, "walsender, relay": receive_by_relay}
-        rates: dict[str, list[float]] = {name: [] for name in contenders}
-        cpu: dict[str, list[float]] = {name: [] for name in contenders}
-        for number in range(options.rounds):
-            for place, (name, receive) in enumerate(contenders.items()):
-                slot = f"run_{number}_{place}"
-                primary.sql(f"SELECT pg_copy_physical_replication_slot('backlog', '{slot}')")
-                os.sync()  # what others have left to write is not this one's
-                seconds, used = receive(primary, session, space, slot, end)
-                rates[name].append(size / 1e6 / seconds)
-                cpu[name].append(used / size * 1e9)
-                wait_until(lambda s=slot: session.query(ACTIVE.format(s)) == "f", 30, "the slot")  # type: ignore[misc]
-                primary.sql(f"SELECT pg_drop_replication_slot('{slot}')")
-            print(
-                f"round {number + 1}: " + ", ".join(f"{name} {rates[name][-1]:.0f}" for name in contenders),
-                flush=True,
-            )
-        versions = f"Python {platform.python_version()}, Twisted {importlib.metadata.version('twisted')}"
-        print(f"\nPostgreSQL {installation.version}, {versions}, {os.cpu_count()} cores")
-        print(f"{size / 1e9:.2f} GB of backlog, {options.rounds} rounds\n")
-        print(f"{'':20}{'MB/s':>7}  {'lowest to highest':>19}  {'ratio':>6}  {'CPU s/GB':>9}")
-        for name, mine in rates.items():
-            ratio = statistics.median(a / b for a, b in zip(mine, rates["pg_receivewal"], strict=True))
-            spread = f"{min(mine):.0f} to {max(mine):.0f}"
-            print(
-                f"{name:20}{statistics.median(mine):7.0f}  {spread:>19}  {ratio:6.2f}"
-                f"  {statistics.median(cpu[name]):9.3f}"
-            )
+        slots = (f"run_{number}" for number in itertools.count())
+
+        def turn(receiver: Receiver) -> tuple[float, float]:
+            slot = next(slots)
+            primary.sql(f"SELECT pg_copy_physical_replication_slot('backlog', '{slot}')")
+            os.sync()  # what others have left to write is not this one's
+            seconds, used = receiver.receive(primary, session, space, slot, end)
+            wait_until(lambda: session.query(ACTIVE.format(slot)) == "f", 30, "the slot")
+            primary.sql(f"SELECT pg_drop_replication_slot('{slot}')")
+            return (end - begin) / 1e6 / seconds, used / (end - begin) * 1e9
+
+        print(f"PostgreSQL {installation.version}, {machine()}; {(end - begin) / 1e9:.2f} GB of backlog")
+        receivers = (
+            Receiver("pg_receivewal", receive_by_client),
+            Receiver("walsender, relay", receive_by_relay),
+        )
+        alternate(receivers, rounds, [Measure("MB/s"), Measure("CPU s/GB", 3)], turn)
 
 
 if __name__ == "__main__":
