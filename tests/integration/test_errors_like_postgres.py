@@ -231,7 +231,7 @@ def test_strangers(fork: Archive, space: Path) -> None:
     """PostgreSQL without a line for replication says what ours says to clients from elsewhere."""
     elsewhere = ConnectionRequest(ip_address("192.0.2.1"), "postgres")
     with pytest.raises(InvalidAuthorization) as refused:
-        LocalAuthorizer().admit(elsewhere)
+        LocalAuthorizer().authenticate(elsewhere, None).send(None)
     with reference_server(fork, space / "real") as real:
         (real.data_directory / "pg_hba.conf").write_text("local all all trust\nhost all all all trust\n")
         real.start()

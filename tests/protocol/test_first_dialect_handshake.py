@@ -23,7 +23,8 @@ from protocol_helpers import (
 from twisted.internet.address import IPv4Address
 from zope.interface import implementer
 
-from walsender.auth import ConnectionRequest, IAuthorizer
+from walsender.auth import ConnectionRequest, IAuthenticationClient, IAuthorizer
+from walsender.sender.connection_log import ConnectionLog
 from walsender.sender.states import FIRST, State
 
 AUTHENTICATION_OK = bytes.fromhex("52 00000008 00000000")
@@ -70,7 +71,7 @@ LOST = error_response(S="FATAL", C="08P01", M="unexpected EOF on standby connect
 class NoReplication:
     """Lets everybody in and nobody replicate."""
 
-    def admit(self, request: ConnectionRequest) -> None:
+    async def authenticate(self, request: ConnectionRequest, client: IAuthenticationClient) -> None:
         """See `IAuthorizer`."""
 
     def may_replicate(self, request: ConnectionRequest) -> bool:
@@ -224,7 +225,7 @@ class EndOfFileTests(ProtocolTestCase):
         """Return the answer to *sent* and end of file, and what is logged meanwhile."""
         client = self.first_server(short_wal()).started()
         logged: list[str] = []
-        client.protocol.log = RecordingLog(logged)  # type: ignore[assignment]
+        self.patch(ConnectionLog, "_log", RecordingLog(logged))
         client.send(sent)
         client.transport.deliver_eof()
         answer = client.receive()

@@ -16,14 +16,14 @@ from startup_helpers import AUTHENTICATION_OK, StartupTestCase
 from twisted.internet.address import IPv4Address, IPv6Address
 from zope.interface import implementer
 
-from walsender.auth import ConnectionRequest, IAuthorizer
+from walsender.auth import ConnectionRequest, IAuthenticationClient, IAuthorizer
 
 
 @implementer(IAuthorizer)
 class NoReplication:
     """Lets everybody in and nobody replicate."""
 
-    def admit(self, request: ConnectionRequest) -> None:
+    async def authenticate(self, request: ConnectionRequest, client: IAuthenticationClient) -> None:
         """See `IAuthorizer`."""
 
     def may_replicate(self, request: ConnectionRequest) -> bool:

@@ -19,6 +19,7 @@ from test_first_dialect_handshake import (
     RecordingLog,
 )
 
+from walsender.sender.connection_log import ConnectionLog
 from walsender.sender.states import State
 
 PARAMETERS_OF = {
@@ -174,7 +175,7 @@ class LostClientTests(RawDialectTestCase):
         server = self.server(short_wal(version))
         client = server.started()
         logged: list[str] = []
-        client.protocol.log = RecordingLog(logged)  # type: ignore[assignment]
+        self.patch(ConnectionLog, "_log", RecordingLog(logged))
         client.send(sent)
         if end_of_file:
             client.transport.deliver_eof()

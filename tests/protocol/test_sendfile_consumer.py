@@ -304,7 +304,7 @@ class EndTests(SendfileTestCase):
         peer.turn()
         peer.socket.close()
         logged: list[str] = []
-        self.patch(peer.protocol, "_log_end", logged.append)
+        self.patch(peer.protocol.log, "ended", logged.append)
         for _ in range(3):
             peer.turn()
         self.assertTrue(peer.transport.aborted)

@@ -2,7 +2,7 @@
 
 from walsender.auth.hba import THIS_MACHINE, ClientCert, ClientName, HbaLine, HbaRules, Method, load_hba
 from walsender.auth.ident import IdentMaps, load_ident
-from walsender.auth.interfaces import ConnectionRequest, IAuthorizer, TlsInfo
+from walsender.auth.interfaces import ConnectionRequest, IAuthenticationClient, IAuthorizer, TlsInfo
 from walsender.auth.local import LocalAuthorizer
 from walsender.auth.passwords import PlainPassword, ScramVerifier
 from walsender.auth.problems import AccessFileError, Problem
@@ -16,6 +16,7 @@ __all__ = [
     "ConnectionRequest",
     "HbaLine",
     "HbaRules",
+    "IAuthenticationClient",
     "IAuthorizer",
     "IdentMaps",
     "LocalAuthorizer",

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from zope.interface import Interface
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
     from ipaddress import IPv4Address, IPv6Address
+
+    from walsender.wire import AuthenticationRequest, MessageRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +57,30 @@ class ConnectionRequest:
         return "[local]" if self.peer is None else str(self.peer)
 
 
+class IAuthenticationClient(Interface):
+    """A client that is asked who it is."""
+
+    def send(message: AuthenticationRequest) -> None:
+        """Ask for something."""
+
+    def receive(rules: MessageRules) -> Awaitable[bytes]:
+        """
+        Wait for the answer and return its bytes.
+
+        :param rules: how long it may be: `walsender.wire.PASSWORD_MESSAGES` or ``SASL_MESSAGES``.
+        :raises walsender.errors.WalsenderError: the client sends something else, or too much.
+        """
+
+
 class IAuthorizer(Interface):
     """Decides who may come in; an embedding program may bring its own."""
 
-    def admit(request: ConnectionRequest) -> None:
+    def authenticate(request: ConnectionRequest, client: IAuthenticationClient) -> Awaitable[None]:
         """
-        Let the client in.
+        Find out whether the client is who it says, and return when it is.
+
+        Usually ``async def``.  Cancelled when the connection ends, and after
+        ``authentication_timeout``; the caller tells the client that it may come in.
 
         :raises walsender.errors.InvalidAuthorization: it may not come in.
         """

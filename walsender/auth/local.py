@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zope.interface import implementer
 
-from walsender.auth.interfaces import ConnectionRequest, IAuthorizer
+from walsender.auth.interfaces import ConnectionRequest, IAuthenticationClient, IAuthorizer
 from walsender.errors import InvalidAuthorization
 
 
@@ -17,7 +17,7 @@ class LocalAuthorizer:
     not let strangers in.
     """
 
-    def admit(self, request: ConnectionRequest) -> None:
+    async def authenticate(self, request: ConnectionRequest, client: IAuthenticationClient) -> None:
         """
         See `IAuthorizer`.
 

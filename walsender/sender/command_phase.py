@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from walsender.errors import InvalidMessage, WalsenderError
+from walsender.errors import InvalidMessage
 from walsender.sender.commands import check_not_ahead, check_physical, check_start
 from walsender.wire import ExtendedQuery, FunctionCall, Query, ReadyForQuery, StartReplication, Sync
 from walsender.wire.dialect import ModernDialect
@@ -27,20 +26,16 @@ class ICommandHost(Protocol):
     """What the command phase needs of the protocol that it belongs to."""
 
     @property
-    def client(self) -> str:
-        """Who the client is, for the log."""
-
-    @property
     def is_closed(self) -> bool:
         """Whether nothing more is read or written."""
 
     def write(self, data: bytes) -> None:
         """Send *data* to the client."""
 
-    def fail(self, error: WalsenderError) -> None:
-        """Tell the client of *error*; ReadyForQuery follows unless the phase is skipping to Sync."""
+    def failed(self, failure: Failure) -> None:
+        """Tell the client of an error; ReadyForQuery follows unless the phase is skipping to Sync."""
 
-    def command_done(self) -> None:
+    def input_wanted(self) -> None:
         """A command that had to wait has been answered: the next may be read."""
 
     def begin_stream(self, timeline: int, start: int, slot: HeldSlot | None, *, held: bool) -> None:
@@ -53,8 +48,6 @@ class CommandPhase:
 
     :ivar skipping_to_sync: after an error of the extended protocol nothing is answered until Sync.
     """
-
-    _log = Logger()
 
     def __init__(self, host: ICommandHost, factory: WalSenderFactory, session: Session) -> None:
         self._host = host
@@ -103,16 +96,11 @@ class CommandPhase:
     def _answered(self, result: bytes | Failure) -> None:
         """A command that had to wait is done."""
         self._answer = None
-        if isinstance(result, Failure) and not result.check(WalsenderError):
-            self._log.failure("internal error while serving {client}", result, client=self._host.client)
-        if self._host.is_closed:
-            return  # whoever asked is gone
-        if isinstance(result, bytes):
+        if isinstance(result, Failure):
+            self._host.failed(result)
+        elif not self._host.is_closed:
             self._host.write(result + READY)
-        else:
-            error = result.value
-            self._host.fail(error if isinstance(error, WalsenderError) else WalsenderError("internal error"))
-        self._host.command_done()
+        self._host.input_wanted()
 
     def _start_replication(self, command: StartReplication) -> None:
         source, dialect = self._factory.source, self._factory.dialect

@@ -2,11 +2,11 @@
 `WalSender`: the protocol that serves one client.
 
 A shell: bytes go into the wire room's buffer, messages come out, the state
-table says whether they are legal, and what answers them is elsewhere (`startup`,
+table says whether they are legal, and what answers them is elsewhere (`entrance`,
 `command_phase`, `stream`).  Here alone errors become ErrorResponses, and a connection
 ends in one of two ways:
 
-* `_close` after last words: the transport sends what it has, within a bound;
+* `close` after last words: the transport sends what it has, within a bound;
 * `abort` when nothing can be said any more;
 
 and in both cases, and when the peer is gone, `connectionLost` frees everything.
@@ -14,23 +14,24 @@ and in both cases, and when the peer is gone, `connectionLost` frees everything.
 Input is processed one message at a time.  It is held back while the transport's
 buffer is full, so that a client cannot ask faster than it reads, and from the
 end of a stream until the stream has handed the transport back, and while a command
-waits for a disk or for other sessions.
+waits for a disk or for other sessions, or authentication for anything but the client.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IPushProducer
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from walsender.errors import AdminShutdown, ProtocolViolation, QueryCanceled, WalsenderError
 from walsender.sender.command_phase import READY, CommandPhase
-from walsender.sender.startup import Session, open_session, peer_text
+from walsender.sender.connection_log import ConnectionLog
+from walsender.sender.entrance import Entrance
+from walsender.sender.peer import set_tcp_options
 from walsender.sender.states import (
     Authenticated,
     IllegalTransition,
@@ -41,33 +42,22 @@ from walsender.sender.states import (
 )
 from walsender.sender.stream import LINGER, Stream
 from walsender.wire import (
-    CancelRequest,
     CopyData,
     FrontendBuffer,
-    GSSENCRequest,
     ObsoleteProtocol,
     SilentViolation,
-    SSLRequest,
-    StartupMessage,
-    decode_startup_packet,
     old_format_error,
-    printable,
-    unencrypted_data,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.python.failure import Failure
-
-    from walsender.lsn import LSN
     from walsender.replication_slots import HeldSlot
     from walsender.sender.factory import WalSenderFactory
     from walsender.sender.interfaces import IClientTransport
+    from walsender.sender.startup import Session
 
 _MAX_HELD: Final = 64 << 10  # bytes of input kept while it is held back
-
-_HEADER_SIZE: Final = 5  # bytes: a message's type and length
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
@@ -79,7 +69,7 @@ class WalSender(Protocol):
     :ivar session: the client, once it is let in.
     """
 
-    log = Logger()
+    log: ConnectionLog
     transport: IClientTransport
 
     def __init__(self, factory: WalSenderFactory) -> None:
@@ -91,20 +81,20 @@ class WalSender(Protocol):
         self.session: Session | None = None
         self._commands: CommandPhase | None = None
         self._stream: Stream | None = None
-        self._ssl_done = self._gss_done = False
+        self._entrance: Entrance | None = Entrance(self, factory)  # until the client is in
         self._transport_full = False
         self._processing = False
         self._timer: IDelayedCall | None = None  # authentication_timeout; at the end the bound on last words
-        self._end_logged = False
 
     # Twisted's side
 
     def connectionMade(self) -> None:
         """A client has connected."""
-        self._set_timer(self.factory.authentication_timeout, self._authentication_timed_out)
-        if isinstance(self.transport.getPeer(), (IPv4Address, IPv6Address)):
-            self.transport.setTcpNoDelay(True)
-            self.transport.setTcpKeepAlive(True)
+        self.log = ConnectionLog(self.transport)
+        self._set_timer(
+            self.factory.authentication_timeout, self.abort, "canceling authentication due to timeout"
+        )
+        set_tcp_options(self.transport)
         self.factory.connection_made(self)
         self.transport.registerProducer(self, True)
 
@@ -122,18 +112,12 @@ class WalSender(Protocol):
     def readConnectionLost(self) -> None:
         """The client has closed its half: it will say no more, but may still listen."""
         if self.state is State.COMMAND and self._dialect.reports_lost_client:
-            if pending := self._buffer.pending:
-                cut_off = "unexpected EOF within message length word" if pending < _HEADER_SIZE else ""
-                self.log.info(
-                    "{client} {message}",
-                    client=self.client,
-                    message=cut_off or "incomplete message from client",
-                )
+            self.log.cut_off(self._buffer.pending)
             self._client_lost()
         elif self.state is not State.CLOSED:
             if self._stream is not None:
-                self._log_end("unexpected EOF on standby connection")
-            self._close()
+                self.log.ended("unexpected EOF on standby connection")
+            self.close()
 
     def writeConnectionLost(self) -> None:
         """See `twisted.internet.interfaces.IHalfCloseableProtocol`; we never close our half alone."""
@@ -142,10 +126,10 @@ class WalSender(Protocol):
         """The connection is gone; free everything."""
         # An abort while a stream runs is its consumer's: sending has failed, which is no news.
         if self._stream is not None and not reason.check(ConnectionDone, ConnectionAborted):
-            self._log_end(f"could not receive data from client: {reason.getErrorMessage()}")
+            self.log.ended(f"could not receive data from client: {reason.getErrorMessage()}")
         self.state = State.CLOSED
         self._set_timer(None)
-        self._drop_stream()
+        self._stop_waiting()
         self.forget_slots()
         if self.session is not None:
             self.factory.slot_table.free(self.session.entry)
@@ -167,11 +151,54 @@ class WalSender(Protocol):
     def stopProducing(self) -> None:
         """The connection is lost; `connectionLost` follows."""
 
-    # walsender.sender.stream.IStreamHost
+    # walsender.sender.entrance.IEntranceHost
 
     def advance(self, event: type) -> None:
-        """Move the state machine by an event of our own."""
+        """Move the state machine by a message or an event of our own."""
         self.state = next_state(self._transitions, self.state, event)
+
+    def input_wanted(self) -> None:
+        """Process what was held back, and what comes."""
+        if not self.is_closed and not self._transport_full:
+            self.transport.resumeProducing()
+            self._process()
+
+    def let_in(self, session: Session) -> None:
+        """The client is greeted: commands may come."""
+        self.session = session
+        self.log.entry = session.entry
+        self._entrance = None
+        self._commands = CommandPhase(self, self.factory, session)
+        self._set_timer(None)
+        self.advance(Authenticated)
+        self.input_wanted()
+
+    def failed(self, failure: Failure) -> None:
+        """Tell the client, or only the log, what is wrong; a mistake of ours costs this connection only."""
+        error = failure.value
+        if not isinstance(error, WalsenderError):
+            self.log.mistake(failure)
+            error = WalsenderError("internal error")
+        if self.is_closed:
+            return  # whoever asked is gone
+        if isinstance(error, SilentViolation):
+            self._violated(error)
+        else:
+            self.fail(error)
+
+    def close(self) -> None:
+        """Read no more; close when the transport has sent what it has, or after a bound."""
+        if self.state is State.CLOSED:
+            return
+        self.state = State.CLOSED
+        if self._stream is None:
+            self.transport.unregisterProducer()
+        self._stop_waiting()
+        self.forget_slots()
+        self._set_timer(LINGER, self.transport.abortConnection)
+        self.transport.loseConnection()
+
+    # walsender.sender.stream.IStreamHost
 
     def stream_ended(self) -> None:
         """The transport is ours again; commands may come."""
@@ -187,14 +214,14 @@ class WalSender(Protocol):
     def stream_closed(self) -> None:
         """The transport is ours again, and the conversation is over."""
         self._stream = None
-        self._close()
+        self.close()
 
     def abort(self, reason: str) -> None:
         """Drop the connection at once: nothing can be said on it any more."""
-        self._log_end(reason)
+        self.log.ended(reason)
         self.state = State.CLOSED
         self._set_timer(None)
-        self._drop_stream()
+        self._stop_waiting()
         self.forget_slots()
         self.transport.abortConnection()
 
@@ -205,23 +232,7 @@ class WalSender(Protocol):
 
     def log_error(self, error: WalsenderError, *, fatal: bool = False) -> None:
         """Log, in one line, what the client is told; *fatal*: whatever the error's own severity is."""
-        detail = "" if error.detail is None else f" ({printable(error.detail)})"
-        self.log.error(
-            "{client} {severity}: {message}{detail}",
-            client=self.client,
-            severity="FATAL" if fatal else self._dialect.severity(error),
-            message=printable(error.message),
-            detail=detail,
-        )
-
-    @property
-    def client(self) -> str:
-        """Who this is, for the log: address, user and application name."""
-        where = peer_text(self.transport.getPeer())
-        if self.session is None:
-            return where
-        entry = self.session.entry
-        return f"{where} {printable(entry.user)} {printable(entry.application_name)}".rstrip()
+        self.log.error(error, "FATAL" if fatal else self._dialect.severity(error))
 
     # walsender.sender.command_phase.ICommandHost
 
@@ -234,12 +245,6 @@ class WalSender(Protocol):
         """Send *data* outside of streams."""
         self.transport.write(data)
 
-    def command_done(self) -> None:
-        """A command that had to wait has been answered."""
-        if self.state is State.COMMAND and not self._transport_full:
-            self.transport.resumeProducing()
-            self._process()
-
     def begin_stream(self, timeline: int, start: int, slot: HeldSlot | None, *, held: bool) -> None:
         """Hand the transport to a stream from *start*."""
         assert self.session is not None, "only an admitted client has streams"
@@ -249,26 +254,12 @@ class WalSender(Protocol):
         if self._transport_full:  # by the last answer; from now on only the stream's output waits
             self._transport_full = False
             self.transport.resumeProducing()
+        entry, timeout = self.session.entry, self.session.parameters.wal_sender_timeout
+        consumer, clock = factory.consumer(self.transport), factory.reactor
         self._stream = Stream(
-            self,
-            source,
-            self._dialect,
-            factory.consumer(self.transport),
-            self.session.entry,
-            factory.reactor,
-            timeline,
-            start,
-            self.session.parameters.wal_sender_timeout,
-            slot,
-            held=held,
+            self, source, self._dialect, consumer, entry, clock, timeline, start, timeout, slot, held=held
         )
-        lsn: LSN = source.geometry.lsn(start)
-        self.log.info(
-            "{client} started streaming WAL at {lsn} on timeline {timeline}",
-            client=self.client,
-            lsn=lsn,
-            timeline=timeline,
-        )
+        self.log.started(source.geometry.lsn(start), timeline)
         self._stream.start()
 
     # The server's side
@@ -304,16 +295,14 @@ class WalSender(Protocol):
         elif not self._stream.ending:
             self._stream.refuse(QueryCanceled("canceling statement due to user request"))
 
-    def _authentication_timed_out(self) -> None:
-        self._timer = None
-        self.abort("canceling authentication due to timeout")
-
     # Input
 
     @property
     def _is_held(self) -> bool:
         if self._stream is not None:
             return self._stream.ending
+        if self._entrance is not None:
+            return self._entrance.is_waiting
         return self._commands is not None and self._commands.is_waiting
 
     def _process(self) -> None:
@@ -331,44 +320,17 @@ class WalSender(Protocol):
     def _process_one(self) -> bool:
         """Process one message; return whether there was one."""
         try:
-            return self._process_packet() if self.state is State.STARTUP else self._process_message()
-        except SilentViolation as error:
-            self._violated(error)
-        except WalsenderError as error:
-            self.fail(error)
-        except Exception:  # noqa: BLE001
-            # The shell's edge: a bug of ours costs one connection only.
-            self.log.failure("internal error while serving {client}", client=self.client)
-            self.fail(WalsenderError("internal error"))
-        return True
-
-    def _process_packet(self) -> bool:
-        packet = self._buffer.next_packet()
-        if packet is None:
-            return False
-        request = decode_startup_packet(packet, ssl_done=self._ssl_done, gss_done=self._gss_done)
-        state = next_state(self._transitions, self.state, type(request))
-        if isinstance(request, StartupMessage):
-            self.state = state
-            self.session = open_session(self.factory, request, self.transport.getPeer(), self.transport.write)
-            self._commands = CommandPhase(self, self.factory, self.session)
-            self._set_timer(None)
-            self.advance(Authenticated)
-        elif isinstance(request, CancelRequest):
-            self.factory.cancel(request)
-            self._close()
-        else:
-            self._ssl_done |= isinstance(request, SSLRequest)
-            self._gss_done |= isinstance(request, GSSENCRequest)
-            self.transport.write(b"N")
-            if self._buffer.pending:
-                raise unencrypted_data(request)
+            if self._entrance is not None:
+                return self._entrance.process(self._buffer)
+            return self._process_message()
+        except Exception:  # noqa: BLE001 (the shell's edge)
+            self.failed(Failure())
         return True
 
     def _process_message(self) -> bool:
         streaming = self._stream is not None
         if self._dialect.closes_at(self._buffer.peek_type(), streaming=streaming):
-            self._close()
+            self.close()
             return True
         message = self._buffer.next_message(self._dialect.message_rules(streaming=streaming))
         if message is None:
@@ -378,7 +340,7 @@ class WalSender(Protocol):
         except IllegalTransition:
             raise self._dialect.unexpected_message(message) from None
         if state is State.CLOSED:
-            self._close()
+            self.close()
         elif self._stream is None:
             assert self._commands is not None, "only an admitted client has commands"
             self._commands.received(message)
@@ -408,7 +370,7 @@ class WalSender(Protocol):
         else:
             self.transport.write(self._dialect.error(error, fatal=fatal))
         if fatal:
-            self._close()
+            self.close()
         elif self._commands is not None and not self._commands.skipping_to_sync:
             self.transport.write(READY)
 
@@ -418,8 +380,8 @@ class WalSender(Protocol):
             self.log_error(error)
             self._client_lost()
             return
-        self._log_end(error.message)
-        self._close()
+        self.log.ended(error.message)
+        self.close()
 
     def _client_lost(self) -> None:
         """The client will send no further command, and has not said good-bye."""
@@ -427,34 +389,19 @@ class WalSender(Protocol):
         if self._dialect.tells_lost_client:
             self.fail(ProtocolViolation(message))
         else:
-            self._log_end(message)
-            self._close()
+            self.log.ended(message)
+            self.close()
 
-    def _close(self) -> None:
-        """Read no more; close when the transport has sent what it has, or after a bound."""
-        if self.state is State.CLOSED:
-            return
-        self.state = State.CLOSED
-        if self._stream is not None:
-            self._drop_stream()
-        else:
-            self.transport.unregisterProducer()
-        self.forget_slots()
-        self._set_timer(LINGER, self.transport.abortConnection)
-        self.transport.loseConnection()
-
-    def _drop_stream(self) -> None:
+    def _stop_waiting(self) -> None:
+        """Let go of the stream, or of whoever decides whether the client may come in."""
         stream, self._stream = self._stream, None
         if stream is not None:
             stream.close()
+        entrance, self._entrance = self._entrance, None
+        if entrance is not None:
+            entrance.stop()
 
-    def _set_timer(self, seconds: float | None, expired: Callable[[], object] = bool) -> None:
+    def _set_timer(self, seconds: float | None, expired: Callable[..., object] = bool, *args: object) -> None:
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        self._timer = None if seconds is None else self.factory.reactor.callLater(seconds, expired)
-
-    def _log_end(self, message: str) -> None:
-        """Log why the connection ends, once however many ways lead there."""
-        if not self._end_logged:
-            self._end_logged = True
-            self.log.info("{client} {message}", client=self.client, message=printable(message))
+        self._timer = None if seconds is None else self.factory.reactor.callLater(seconds, expired, *args)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-
-from twisted.internet.address import IPv4Address, IPv6Address
 
 from walsender.auth import ConnectionRequest
 from walsender.errors import (
@@ -17,6 +14,7 @@ from walsender.errors import (
 )
 from walsender.sender.commands import CommandAnswers
 from walsender.sender.parameters import SessionParameters
+from walsender.sender.peer import peer_address, peer_user_id
 from walsender.sender.slot_table import WalSenderEntry
 from walsender.wire import (
     AUTHENTICATION_OK,
@@ -31,9 +29,9 @@ from walsender.wire import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.internet.interfaces import IAddress
-
+    from walsender.auth import IAuthenticationClient
     from walsender.sender.factory import WalSenderFactory
+    from walsender.sender.interfaces import IClientTransport
 
 _NO_SQL: Final = (
     "Connect with replication=true; for SQL and logical decoding connect to the PostgreSQL server itself."
@@ -56,18 +54,16 @@ class Session:
     cancel_key: bytes
 
 
-def peer_text(address: IAddress) -> str:
-    """Return where a client comes from, for the log."""
-    if isinstance(address, (IPv4Address, IPv6Address)):
-        return f"{address.host}:{address.port}"
-    return "[local]"
-
-
-def open_session(
-    factory: WalSenderFactory, message: StartupMessage, peer: IAddress, write: Callable[[bytes], object]
+async def open_session(
+    factory: WalSenderFactory,
+    message: StartupMessage,
+    transport: IClientTransport,
+    client: IAuthenticationClient,
 ) -> Session:
     """
     Let a client in, or not.
+
+    Waits for nothing but the authorizer.
 
     What it is told on the way is written; the order is the dialect's.  If this
     raises, no entry of the slot table is held.
@@ -76,22 +72,24 @@ def open_session(
 
     Source: PostgreSQL, src/backend/tcop/postgres.c, PostgresMain, and utils/init/postinit.c, InitPostgres.
     """
-    dialect, source = factory.dialect, factory.source
+    dialect, source, write = factory.dialect, factory.source, transport.write
     mode = dialect.replication_mode(message.parameters.get("replication", "false"))
     minor, negotiation = negotiate(message.version, message.extensions)
     if negotiation is not None:
         write(negotiation.encode())
-    host, port = None, -1
-    if isinstance(peer, (IPv4Address, IPv6Address)):
-        host, port = ipaddress.ip_address(peer.host), peer.port
-        # A dual-stack socket reports an IPv4 client so: ::ffff:192.0.2.1
-        host = getattr(host, "ipv4_mapped", None) or host
-    request = ConnectionRequest(host, message.user)
+    host, port = peer_address(transport.getPeer())
+    request = ConnectionRequest(
+        host,
+        message.user,
+        message.database,
+        replication=mode is ReplicationMode.PHYSICAL,
+        peer_uid=peer_user_id(transport),
+    )
     if factory.stopping:
         raise CannotConnectNow("the database system is shutting down")
     if not source.ready:
         raise CannotConnectNow("the database system is starting up")
-    factory.authorizer.admit(request)
+    await factory.authorizer.authenticate(request, client)
     if mode is not ReplicationMode.PHYSICAL:
         raise NotForSessions("walsender serves physical replication connections only", hint=_NO_SQL)
     entry = WalSenderEntry(

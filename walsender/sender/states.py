@@ -26,6 +26,7 @@ from walsender.wire import (
     Flush,
     FunctionCall,
     GSSENCRequest,
+    PasswordMessage,
     Query,
     SSLRequest,
     StartupMessage,
@@ -76,7 +77,8 @@ _BEGINNING: Final[dict[State, Mapping[type, State]]] = {
         CancelRequest: State.CLOSED,  # PostgreSQL never answers one
         StartupMessage: State.AUTHENTICATION,
     },
-    State.AUTHENTICATION: {Authenticated: State.COMMAND, Terminate: State.CLOSED},
+    # Nobody says good-bye here: a Terminate is no password.
+    State.AUTHENTICATION: {PasswordMessage: State.AUTHENTICATION, Authenticated: State.COMMAND},
 }
 
 # Replication protocol from 9.3 on.

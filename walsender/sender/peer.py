@@ -1,0 +1,52 @@
+"""Who is at the other end of a connection, as far as the kernel knows."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+from typing import TYPE_CHECKING, Final
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IAddress
+
+    from walsender.sender.interfaces import IClientTransport
+
+_CREDENTIALS: Final = struct.Struct("3i")  # struct ucred: process, user, group
+
+
+def peer_text(address: IAddress) -> str:
+    """Return where a client comes from, for the log."""
+    if isinstance(address, (IPv4Address, IPv6Address)):
+        return f"{address.host}:{address.port}"
+    return "[local]"
+
+
+def peer_address(address: IAddress) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address | None, int]:
+    """Return a client's address and port; ``None`` and -1 of a unix socket."""
+    if not isinstance(address, (IPv4Address, IPv6Address)):
+        return None, -1
+    host = ipaddress.ip_address(address.host)
+    # A dual-stack socket reports an IPv4 client so: ::ffff:192.0.2.1
+    return getattr(host, "ipv4_mapped", None) or host, address.port
+
+
+def peer_user_id(transport: IClientTransport) -> int | None:
+    """Return the number of the user whose process has connected to a unix socket; ``None`` of any other."""
+    if not isinstance(transport.getPeer(), UNIXAddress):
+        return None
+    handle = transport.getHandle()
+    if not isinstance(handle, socket.socket):
+        return None
+    credentials = handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, user_id, _ = _CREDENTIALS.unpack(credentials)
+    return int(user_id)
+
+
+def set_tcp_options(transport: IClientTransport) -> None:
+    """Send small messages at once, and notice a peer that is gone without a word."""
+    if isinstance(transport.getPeer(), (IPv4Address, IPv6Address)):
+        transport.setTcpNoDelay(True)
+        transport.setTcpKeepAlive(True)
