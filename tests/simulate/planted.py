@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from walsender.replication_slots.storage import SlotStorage
 from walsender.source import TimelineEnd
+from walsender.source.durable_files import DurableFiles
 from walsender.source.follower import Follower
 from walsender.source.held import HeldWal
 from walsender.source.relay import RelaySource
@@ -100,7 +101,7 @@ def slot_not_synced() -> Iterator[None]:
 def no_fsync_at_start() -> Iterator[None]:
     """What is found at the start is announced as it is."""
     with (
-        patch.object(RelaySource, "_write_again", lambda _self, _name: None),
+        patch.object(DurableFiles, "_write_again", lambda _self, _name: None),
         patch.object(Follower, "_make_durable", lambda _self, _end: True),
     ):
         yield

@@ -81,7 +81,7 @@ class Ledger:
         self._check_final(number if name else None)
 
     def _check(self, timeline: int, number: int, first: int, last: int, to_whom: str) -> None:
-        truth = bytes(self._cluster.segment(timeline, number)[first:last])
+        truth = self._cluster.segment(timeline, number)[first:last]
         geometry = self._cluster.geometry
         names = [segment_name(one, number, geometry) for one in self._cluster.timelines]
         about = frozenset(name + form for name in names for form in ("", PARTIAL))
@@ -94,7 +94,7 @@ class Ledger:
                     f"({self._why(outcome, first, truth)})"
                 )
 
-    def _why(self, outcome: dict[str, File | Directory], first: int, truth: bytes) -> str:
+    def _why(self, outcome: dict[str, File | Directory], first: int, truth: memoryview) -> str:
         reasons = []
         for name, file in outcome.items():
             assert isinstance(file, File), "a directory with a segment's name"
@@ -112,7 +112,7 @@ class Ledger:
         name = history_name(timeline)
         for outcome in self._directory.outcomes(frozenset({name})):
             file = outcome.get(name)
-            if file is None or not _holds(file, 0, content):
+            if file is None or not _holds(file, 0, memoryview(content)):
                 raise Broken(f"{to_whom} was told of timeline {timeline}; {name} could be lost")
 
     def _check_final(self, number: int | None) -> None:
@@ -126,7 +126,7 @@ class Ledger:
             its = parsed.number(self._cluster.geometry)
             if number not in {None, its}:
                 continue
-            if not _holds(node, 0, bytes(self._cluster.segment(parsed.timeline, its))):
+            if not _holds(node, 0, self._cluster.segment(parsed.timeline, its)):
                 raise Broken(f"{name} may be left by a power failure without being whole and right")
 
     @property
@@ -134,10 +134,10 @@ class Ledger:
         return self._disk.directory(self._path)
 
 
-def _holds(node: File | Directory, first: int, truth: bytes) -> bool:
+def _holds(node: File | Directory, first: int, truth: memoryview) -> bool:
     """Return whether a file has *truth* at *first*, safely."""
     return (
         isinstance(node, File)
         and node.is_safe(first, first + len(truth))
-        and node.platter[first : first + len(truth)] == truth
+        and node.platter.startswith(truth, first)  # without a copy
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.task import deferLater
@@ -144,10 +145,19 @@ class Relay:
     def begin(self) -> int:
         """Position from which WAL is held on whatever timeline; 0 if none is."""
         geometry = self._world.cluster.geometry
-        files = [parse_file_name(name) for name in self.disk.names(WAL)]
-        kinds = {FileKind.SEGMENT, FileKind.PARTIAL}
-        numbers = [file.number(geometry) for file in files if file.kind in kinds]
-        return geometry.segment_start(min(numbers, default=0))
+        numbers: dict[int, list[int]] = {}
+        growing = []
+        for name in self.disk.names(WAL):
+            file = parse_file_name(name)
+            if file.kind is FileKind.SEGMENT:
+                numbers.setdefault(file.timeline, []).append(file.number(geometry))
+            elif file.kind is FileKind.PARTIAL:
+                growing.append((file.timeline, file.number(geometry)))
+        # Receiving may have begun, failed, and begun elsewhere.
+        newest = dict(sorted(growing))
+        for timeline, number in newest.items():
+            numbers.setdefault(timeline, []).append(number)
+        return geometry.segment_start(min(itertools.chain(*numbers.values()), default=0))
 
     # Ends
 

@@ -7,11 +7,11 @@ import random
 import sys
 from typing import TYPE_CHECKING, cast
 
-from twisted.internet.task import Clock
 from twisted.logger import Logger, LogLevel, formatEvent, globalLogPublisher
 
 from walsender.auth import LocalAuthorizer
 from walsender.sender import WalSenderFactory
+from walsender.simulate.clock import WorldClock
 from walsender.simulate.cluster import Cluster
 from walsender.simulate.machine import Process
 from walsender.simulate.network import Connection
@@ -48,7 +48,7 @@ class World:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.random = random.Random(seed)  # noqa: S311 -- it is to be repeated
-        self.clock = Clock()
+        self.clock = WorldClock()
         self.clock.advance(1000)
         self.history: list[str] = []
         self.counts: dict[str, int] = {}
@@ -195,14 +195,12 @@ class World:
 
         :raises Failed: it was a wrong one.
         """
-        clock = self.clock
-        clock.rightNow = max(clock.rightNow, clock.calls[0].getTime())
-        call = clock.calls.pop(0)
-        call.called = 1
-        call.func(*call.args, **call.kw)
+        self.clock.step()
         self.count("steps")
         if self.counts["steps"] > _MOST_STEPS:
-            self.broken(f"{_MOST_STEPS} things have happened, and there is no end to it: {clock.calls[:3]}")
+            self.broken(
+                f"{_MOST_STEPS} things have happened, and there is no end to it: {self.clock.calls[:3]}"
+            )
         self.check()
 
     def run_until(self, seconds: float) -> None:

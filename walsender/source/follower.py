@@ -100,11 +100,15 @@ class Follower:
         self._path = path
         self._sync = sync
         self._alone = alone
-        self._last: Look | None = None
         self._distrusted: dict[Identity, str] = {}
+        self._server_runs = False
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was found: somebody else has had the directory.  What is distrusted stays so."""
+        self._last: Look | None = None
         self._durable: tuple[CoveredFile, ...] = ()
         self._durable_histories: set[tuple[int, Identity]] = set()
-        self._server_runs = False
 
     def look(
         self, *, listing: bool, skip_gap: bool, in_use: frozenset[CoveredFile] = frozenset()

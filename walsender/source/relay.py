@@ -9,7 +9,6 @@ that standbys can have.
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -18,17 +17,18 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from walsender.errors import WalFileError, file_error
+from walsender.source.durable_files import DurableFiles
 from walsender.source.follower import Follower, Look, remembered
 from walsender.source.held import HeldWal
 from walsender.source.removal import SegmentRemover
 from walsender.upstream import Commit, GroupCommit, Room, SegmentWriter
-from walsender.upstream.segment_writer import REPLACEMENT
 from walsender.wal import (
     CoveredFile,
     EndOfWal,
     SyncFailed,
     TimelineHistory,
     WalDirectory,
+    check_whole,
     history_name,
     parse_file_name,
     segment_name,
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
     from walsender.lsn import Geometry
     from walsender.source.segment_file import OpenSegment
     from walsender.wal import Identity, WalIdentity, WritableFiles
-
-_TEMPORARY: Final = ".tmp"
 
 # A look finds nothing too if somebody replaces a file meanwhile (compresses it, say), and a directory
 # that was taken for empty would be gone on with at the upstream's newest segment.
@@ -86,30 +84,35 @@ class RelaySource(HeldWal):
         self._received: list[CoveredFile] = []
         self._unshown: dict[int, int] = {}  # timeline: up to where it is durable
         self._distrusted: set[Identity] = set()
+        self._durable = DurableFiles(files, path, self._forget)
         self._remover = SegmentRemover(files, path, self._forget)
         self.room = Room(files, path)
         self.remove_unneeded: Callable[[], Deferred[str]] = lambda: succeed("No WAL is ever removed.")
         self.restore: Callable[[str], Deferred[bool]] = lambda _: succeed(False)
+        self._receiving = 0  # the timeline
         self._receiving_at = 0
         self._leaving: list[tuple[int, int]] = []
 
     def start(self) -> Deferred[None]:
-        """Look what is held, and make it durable; fires when that can be served and gone on with."""
+        """
+        Look what is held, and make it durable; fires when that can be served and gone on with.
+
+        After a stop somebody else may have written here, so nothing that was known counts.
+        """
+        self._look, self._directory = None, WalDirectory(self._path)
+        self._follower.begin()
+        self._received.clear()
+        self._unshown.clear()
+        self._leaving.clear()
+        self._receiving = self._receiving_at = 0
         started: Deferred[Look | None] = self._run_commit(self._first_look)
         return started.addCallback(self._begin)
 
     def _first_look(self) -> Look | None:
         """Clear up what a crash has left, then look; in a thread."""
         try:
-            names = self._files.list_directory(self._path)
-            self._remover.begin(names)
-            for name in names:
-                base = name.removesuffix(REPLACEMENT).removesuffix(_TEMPORARY)
-                if base != name and parse_file_name(base).kind is not FileKind.OTHER:
-                    self._files.remove(f"{self._path}/{name}")
-            for name in self._files.list_directory(self._path):
-                if parse_file_name(name).kind is FileKind.PARTIAL:
-                    self._write_again(name)
+            self._remover.begin(self._files.list_directory(self._path))
+            self._durable.clear_up()
             self._files.sync_directory(self._path)
         except OSError as error:
             raise file_error(f'could not use directory "{self._path}"', error) from error
@@ -119,7 +122,7 @@ class RelaySource(HeldWal):
                     return look
             return None
         except SyncFailed as error:
-            self._renew_distrusted(error.identity)
+            self._durable.renew(error.identity)
             raise
 
     def _open(self, timeline: int, number: int) -> Deferred[OpenSegment]:
@@ -128,7 +131,7 @@ class RelaySource(HeldWal):
     def _not_opened(self, failure: Failure) -> Failure:
         """A file that cannot be synced is not served; for the next who wants it there will be a copy."""
         if isinstance(failure.value, SyncFailed):
-            renewed = self._run_commit(self._renew_distrusted, failure.value.identity, FileKind.SEGMENT)
+            renewed = self._run_commit(self._durable.renew, failure.value.identity, self._receiving)
             renewed.addCallback(self._renewed)
             renewed.addErrback(lambda reason: self._log.failure("copying a WAL file failed", reason))
         return failure
@@ -139,51 +142,6 @@ class RelaySource(HeldWal):
         copied = {base_name(name) for name in names}
         validated = {base: file for base, file in self._look.validated.items() if base not in copied}
         self._look = replace(self._look, validated=validated)
-
-    def _renew_distrusted(self, identity: Identity, *kinds: FileKind) -> list[str]:
-        """
-        Put a copy in the place of a file whose sync has failed; in a thread.
-
-        :param kinds: of names; a file that is being written must keep its own.  None given: all are meant.
-        :returns: names of the copies.
-        """
-        renewed: list[str] = []
-        with contextlib.suppress(OSError):
-            for name in self._files.list_directory(self._path):
-                if kinds and parse_file_name(name).kind not in kinds:
-                    continue
-                with contextlib.suppress(OSError):
-                    if self._files.path_identity(f"{self._path}/{name}") == identity:
-                        self._renew(name)
-                        renewed.append(name)
-        return renewed
-
-    def _write_again(self, name: str) -> None:
-        """
-        Write what a file holds over itself.
-
-        Whoever wrote it may have been killed after a sync had failed.  What the kernel shows then
-        may never get to the disk, and another sync would succeed and mean nothing.  What is
-        written again gets there, and needs no room.
-        """
-        descriptor = self._files.open_to_write(f"{self._path}/{name}")
-        try:
-            content = self._files.read(descriptor, self._files.size(descriptor), 0)
-            self._write(descriptor, content)
-        except OSError:
-            self._renew(name)
-        finally:
-            self._files.close(descriptor)
-
-    def _renew(self, name: str) -> None:
-        """Put a copy in the place of a file."""
-        path = f"{self._path}/{name}"
-        descriptor = self._files.open(path)
-        try:
-            content = self._files.read(descriptor, self._files.size(descriptor), 0)
-        finally:
-            self._files.close(descriptor)
-        self._replace(path, content, REPLACEMENT)
 
     def _begin(self, look: Look | None) -> None:
         if look is not None:
@@ -229,7 +187,9 @@ class RelaySource(HeldWal):
         def kept(_: None) -> None:
             self._directory = self._directory.with_history(history, content)
 
-        written: Deferred[None] = self._run_commit(self._write_history, history_name(timeline), content)
+        written: Deferred[None] = self._run_commit(
+            self._durable.write_history, history_name(timeline), content
+        )
         return written.addCallback(kept)
 
     def fill(self, timeline: int, start: int, until: int) -> Deferred[bool]:
@@ -239,17 +199,34 @@ class RelaySource(HeldWal):
         return Deferred.fromCoroutine(self._fill(timeline, start, until))
 
     async def _fill(self, timeline: int, start: int, until: int) -> bool:
-        """Restore one whole segment after the other."""
+        """Restore one whole segment after the other; the first one may be here."""
         geometry = self.geometry
         first = number = geometry.segment_number(start)
         while (end := geometry.segment_start(number + 1)) <= until:
             name = segment_name(timeline, number, geometry)
-            if not await self.restore(name):
+            is_here = number == first and await self._run_commit(self._is_whole, name, end)
+            if not (is_here or await self.restore(name)):
                 break
             identity = await self._run_commit(self._files.path_identity, f"{self._path}/{name}")
             self._kept(timeline, Commit(end, self.identity, [CoveredFile(name, identity)], [number]))
             number += 1
         return number > first
+
+    def _is_whole(self, name: str, end: int) -> bool:
+        """
+        Return whether a segment is all here, although its last record ends in the next one; in a thread.
+
+        That record was not found whole at the start, so that WAL counted up to where it begins.
+        """
+        assert self._look is not None, "something is held"
+        file = self._look.validated.get(name)
+        if file is None or file.name != name:
+            return False  # it is growing, or nobody has made it durable
+        try:
+            check_whole(self._files, self._path, name, self._directory, end)
+        except WalFileError:
+            return False
+        return True
 
     # walsender.source.shelves.IFetchingKeeper
 
@@ -285,7 +262,7 @@ class RelaySource(HeldWal):
     ) -> GroupCommit:
         """See `walsender.upstream.receiver.IWalKeeper`."""
         self._received.clear()
-        self._receiving_at = start
+        self._receiving, self._receiving_at = timeline, start
         writer = SegmentWriter(
             self._files,
             self._path,
@@ -295,6 +272,7 @@ class RelaySource(HeldWal):
             self.durable_on(timeline, start),
             identity=self.identity,
             distrusted=self._distrusted,
+            made=self._forget,
             room=self.room,
         )
 
@@ -368,33 +346,6 @@ class RelaySource(HeldWal):
     def _forget(self, identity: Identity) -> None:
         self._distrusted.discard(identity)
         self._follower.forget(identity)
-
-    def _write_history(self, name: str, content: bytes) -> None:
-        """Make a history file durable under its name; in a thread."""
-        try:
-            self._replace(f"{self._path}/{name}", content, _TEMPORARY)
-        except OSError as error:
-            raise file_error(f'could not write file "pg_wal/{name}"', error) from error
-
-    def _replace(self, path: str, content: bytes, suffix: str) -> None:
-        """Make *content* durable under a name, in place of what has it."""
-        files = self._files
-        with contextlib.suppress(FileNotFoundError):
-            files.remove(path + suffix)
-        descriptor = files.create(path + suffix)
-        try:
-            self._write(descriptor, content)
-        finally:
-            files.close(descriptor)
-        files.rename(path + suffix, path)
-        files.sync_directory(self._path)
-
-    def _write(self, descriptor: int, content: bytes) -> None:
-        """Write a file from its beginning, durably."""
-        view, written = memoryview(content), 0
-        while written < len(content):
-            written += self._files.write(descriptor, [view[written:]], written)
-        self._files.sync_data(descriptor)
 
     def _kept(self, timeline: int, commit: Commit) -> None:
         """Show what has become durable, if it is of the timeline that standbys can have, or its successor."""

@@ -287,8 +287,10 @@ class WalMaker:
     def _bytes_at(self, position: int, size: int) -> memoryview:
         """Return *size* writable bytes at *position* on the timeline being written."""
         number, offset = divmod(position, self.segment_size)
-        image = self._segments.setdefault((self.timeline, number), bytearray(self.segment_size))
-        return memoryview(image)[offset : offset + size]
+        key = self.timeline, number
+        if key not in self._segments:
+            self._segments[key] = bytearray(self.segment_size)
+        return memoryview(self._segments[key])[offset : offset + size]
 
     def _begin_page(self, page: int, flags: int = 0, remaining: int = 0) -> None:
         """Make the page at *page* an empty one."""

@@ -28,7 +28,7 @@ from walsender.wal import CoveredFile, SyncFailed, parse_identity, segment_name
 from walsender.wal.segment import PARTIAL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from walsender.lsn import Geometry
     from walsender.upstream.room import Room
@@ -70,6 +70,7 @@ class SegmentWriter:
         below it is compared with them.
     :param identity: whose WAL is expected; ``None``: take what comes first.
     :param distrusted: files whose sync has failed, to which this adds.
+    :param made: is called with each new file, which may have the number of one that is gone.
     :param room: is asked before a segment's file is made.
     """
 
@@ -84,6 +85,7 @@ class SegmentWriter:
         *,
         identity: WalIdentity | None,
         distrusted: set[Identity],
+        made: Callable[[Identity], object] = bool,
         room: Room | None = None,
     ) -> None:
         self._files = files
@@ -95,6 +97,7 @@ class SegmentWriter:
         self._valid = valid
         self._identity = identity
         self._distrusted = distrusted
+        self._made = made
         self._descriptor = -1
         self._file = CoveredFile("", (0, 0))
         self._number = 0
@@ -196,17 +199,19 @@ class SegmentWriter:
             self._descriptor = self._files.create(path)
             self._file = CoveredFile(name, self._files.identity(self._descriptor))
             self._distrusted.discard(self._file.identity)  # of a file that is gone
+            self._made(self._file.identity)
         except OSError as error:
             raise file_error(f'could not create file "pg_wal/{name}"', error) from error
         try:
             self._reserve()
-        except DiskFull:
-            # A quota is not seen before.  What is left of it is needed for other things.
+            self._sync_directory()
+        except WalFileError:
+            # There is no WAL in it, and where it has the name of a segment there ought to be.  A quota, which
+            # is not seen before, is needed for other things too.
             self.close()
             with contextlib.suppress(OSError):
                 self._files.remove(path)
             raise
-        self._sync_directory()
 
     def _size(self) -> int:
         try:

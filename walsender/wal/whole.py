@@ -23,7 +23,7 @@ def check_whole(files: FileOperations, path: str, name: str, line: WalDirectory,
 
     This blocks, for some 20 ms with 16 MB: it belongs in a thread.
 
-    :param path: the directory that has it, and perhaps nothing else.
+    :param path: the directory that has it; what grows there beside it is not looked at.
     :param name: of the segment and its file.
     :param line: whose WAL it must be, and the histories of its timelines.
     :param until: position up to which it is needed, in it or at its end: where its timeline ends, whatever
@@ -51,7 +51,7 @@ def check_whole(files: FileOperations, path: str, name: str, line: WalDirectory,
     file = parse_file_name(name, geometry)
     number = file.number(geometry)
     alone = WalDirectory(
-        path, identity, {file.timeline: (range(number, number + 1),)}, histories=line.histories
+        path, identity, {file.timeline: (range(number, number + 1),)}, ("",), histories=line.histories
     )
     end = find_end(files, alone, file.timeline)
     position = geometry.segment_start(number) if end is None else end.position

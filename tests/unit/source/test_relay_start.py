@@ -109,6 +109,73 @@ class RelayStartTests(SourceTestCase):
         segment = self.successResultOf(self.relay.open_segment(1, 1))
         self.assertEqual(segment.name, FIRST)
 
+    def test_aGrowingSegmentOfATimelineThatHasEndedIsCopiedToo(self) -> None:
+        """Nobody writes to it any more, so that its copy may take its place."""
+        self.promote(2)
+        self.promote(3)
+        name = "000000020000000000000003.partial"
+        self.successResultOf(self.relay.start())
+        partial = self.file(name)
+        self.disk.failing["sync"] = [errno.EIO]
+        self.failureResultOf(self.relay.open_segment(1, 3)).trap(SyncFailed)
+        self.assertIsNot(self.file(name), partial)
+        self.assertEqual(name, self.successResultOf(self.relay.open_segment(1, 3)).name)
+
+    def test_aGrowingSegmentThatIsReceivedKeepsItsFile(self) -> None:
+        """Its writer would go on writing to one that nobody finds."""
+        self.promote(2)
+        self.promote(3)
+        name = "000000020000000000000003.partial"
+        self.successResultOf(self.relay.start())
+        partial = self.file(name)
+        self.relay.keep_from(2, 3 * MIB, self.cluster.geometry, bool, bool)
+        self.disk.failing["sync"] = [errno.EIO]
+        self.failureResultOf(self.relay.open_segment(1, 3)).trap(SyncFailed)
+        self.assertIs(self.file(name), partial)
+
+    def promote(self, timeline: int) -> None:
+        """Let another timeline begin in the third segment, and hold that too."""
+        self.cluster.promote(0)
+        self.cluster.write(1000)
+        self.put(f"{timeline:08X}.history", self.cluster.history_file(timeline) or b"")
+        self.put(f"{timeline:08X}{THIRD[8:]}", bytes(self.cluster.segment(timeline, 3)))
+
+    def test_aNewFileIsNotTakenForOneThatWasNotTrusted(self) -> None:
+        """A copy frees the number of the file whose sync has failed, and the next new file gets it."""
+        self.successResultOf(self.relay.start())
+        number = self.file(FIRST).number
+        self.disk.failing["sync"] = [errno.EIO]
+        self.failureResultOf(self.relay.open_segment(1, 1)).trap(SyncFailed)
+        self.promote(2)  # to grow there
+        self.disk.remove(f"{WAL}/000000020000000000000003.partial")
+        commits = self.relay.keep_from(2, 3 * MIB, self.cluster.geometry, bool, bool)
+        self.successResultOf(self.relay.keep_history(2, self.cluster.history_file(2) or b""))
+        commits.append(self.cluster.wal(2, 3 * MIB, self.cluster.position))
+        commits.commit()
+        self.assertEqual(number, self.file("000000020000000000000003.partial").number)
+        self.assertEqual("000000020000000000000003.partial", self.opened(2, 3))
+
+    def opened(self, timeline: int, number: int) -> str:
+        """Return the name of the file that a reader gets."""
+        return self.successResultOf(self.relay.open_segment(timeline, number)).name
+
+    def test_anEmptyFileGoes(self) -> None:
+        """A segment that was made, and of which nothing has come, is none."""
+        self.put("000000010000000000000005.partial", bytes(MIB))
+        self.successResultOf(self.relay.start())
+        self.assertEqual([FIRST, SECOND, THIRD], sorted(self.disk.names(WAL)))
+
+    def test_whatOthersHaveWrittenIsSeenAtTheNextStart(self) -> None:
+        """Between a stop and a start in one process nothing that was known counts."""
+        self.successResultOf(self.relay.start())
+        self.disk.remove(f"{WAL}/{THIRD}")
+        self.successResultOf(self.relay.start())
+        self.assertEqual(3 * MIB, self.relay.flush_position)
+        self.disk.remove(f"{WAL}/{FIRST}")
+        self.disk.remove(f"{WAL}/{SECOND}")
+        self.successResultOf(self.relay.start())
+        self.assertFalse(self.relay.ready)
+
     def test_aFileThatIsReplacedMeanwhileIsLookedAtAgain(self) -> None:
         """A directory is not taken for empty because somebody replaces a file of it in this moment."""
         put, third = self.put, self.third

@@ -94,6 +94,15 @@ class FillingTests(ReceiverTestCase):
         self.assertEqual(2, len(self.restored))
         self.successResultOf(receiver.stop())
 
+    def test_notWhatNobodyHasMadeDurable(self) -> None:
+        """A segment that somebody copies into the directory meanwhile is there at the next start only."""
+        self.successResultOf(self.restore("000000010000000000000002"))
+        self.upstream.oldest = 5 * SEGMENT_SIZE
+        self.archived = range(0)
+        receiver = self.receiver(self.upstream)
+        self.assertEqual(self.held_before, self.held())
+        self.successResultOf(receiver.stop())
+
     def test_keepalivesBeforeTheError(self) -> None:
         """PostgreSQL begins a stream with one before it finds that it has no WAL; that is logged once."""
         logged: list[str] = []
@@ -127,3 +136,46 @@ class FillingTests(ReceiverTestCase):
         self.assertEqual(1, len(cancelled))
         assert self.upstream.session is not None
         self.assertTrue(self.upstream.session.closed)
+
+
+class HeldWholeTests(ReceiverTestCase):
+    """A relay was restarted inside a record that two segments share."""
+
+    def setUp(self) -> None:
+        """Receive up to the middle of the record, and start again."""
+        super().setUp()
+        cluster = cluster_with(1.5)
+        self.upstream = Upstream(cluster)
+        self.receive(self.upstream)
+        boundary = 3 * SEGMENT_SIZE
+        while boundary - cluster.position > 40_000:
+            cluster.write(30_000)
+        cluster.write(boundary - cluster.position - 5000)
+        self.begin = cluster.position
+        cluster.write(30_000)
+        self.upstream.sends = boundary + 8000
+        self.receive(self.upstream)
+        self.upstream.sends = None
+        self.upstream.oldest = boundary  # where the slot is, or beyond
+        self.upstream.commands.clear()
+        self.new_source()
+
+    def test_theNextSegmentIsAskedFor(self) -> None:
+        """What is whole on disk is needed from nobody."""
+        self.assertEqual((1, self.begin), self.held())
+        self.receive(self.upstream)
+        begins = [LSN(2 * SEGMENT_SIZE), LSN(3 * SEGMENT_SIZE)]
+        self.assertEqual([f"{lsn} TIMELINE 1" for lsn in begins], self.upstream.started_at())
+        self.assertEqual((1, self.upstream.cluster.position), self.held())
+
+    def test_aSegmentThatIsNotWholeIsNot(self) -> None:
+        """A page that is damaged behind the last whole record is seen."""
+        file = self.disk.file(f"{WAL}/000000010000000000000002")
+        descriptor = self.disk.open(f"{WAL}/000000010000000000000002")
+        self.disk.write(descriptor, bytes(100), len(file.visible()) - 2 * 4096)
+        self.disk.close_descriptor(descriptor)
+        held = self.held()
+        receiver = self.receiver(self.upstream)
+        self.assertEqual(held, self.held())
+        self.assertEqual([f"{LSN(2 * SEGMENT_SIZE)} TIMELINE 1"], self.upstream.started_at())
+        self.successResultOf(receiver.stop())

@@ -235,6 +235,14 @@ class FailingDiskTests(RelayTestCase):
         error = self.assertRaises(WalFileError, relay.commit, MIB + KIB)
         self.assertIn('could not fsync file "pg_wal"', error.message)
 
+    def test_aFileThatCannotBeMadeDurableLeavesNothing(self) -> None:
+        """Receiving may begin elsewhere at the next try, and what is empty would stand for a segment."""
+        relay = self.relay()
+        relay.disk.failing["sync"] = [errno.EIO]
+        with self.assertRaises(SyncFailed):
+            relay.commit(MIB + 8 * KIB)
+        self.assertEqual([], relay.names())
+
     def test_shortWritesAreGoneOnWith(self) -> None:
         """A disk that takes a part of each write gets the rest too."""
         relay = self.relay()
