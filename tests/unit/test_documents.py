@@ -21,6 +21,7 @@ TRAPS: Final = 50
 ROOMS: Final = ("auth", "replication_slots", "sender", "source/held.py", "wire")
 #: What no client is told: the connection is closed, the server does not start, or an upstream is at fault.
 UNTOLD: Final = {
+    "AccessFileError",
     "ConfigurationError",
     "IllegalTransition",
     "InvalidMessageLength",

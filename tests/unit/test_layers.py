@@ -28,7 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "work_threads": set(),
     "wal": {"errors", "lsn"},
     "wire": {"errors", "lsn"},
-    "auth": {"errors", "lsn", "wire"},
+    "auth": {"errors", "lsn", "settings.file", "settings.values", "wire"},
     "upstream": {"errors", "lsn", "reply_timeout", "settings.values", "wal", "wire"},
     "source": {"errors", "lsn", "upstream", "wal"},
     "replication_slots": {"errors", "lsn"},

@@ -1,6 +1,7 @@
 """Who may come in."""
 
-from walsender.auth.hba import THIS_MACHINE, ClientCert, ClientName, HbaLine, HbaRules, Method, load_hba
+from walsender.auth.hba import THIS_MACHINE, ClientCert, ClientName, HbaLine, HbaRules, Method
+from walsender.auth.hba_file import load_hba
 from walsender.auth.ident import IdentMaps, load_ident
 from walsender.auth.interfaces import ConnectionRequest, IAuthenticationClient, IAuthorizer, TlsInfo
 from walsender.auth.local import LocalAuthorizer

@@ -2,7 +2,7 @@
 The rules of ``pg_hba.conf``: which connections match a line, and what is asked of them.
 
 The first line that matches decides; there is no second try with another.  Read
-from a file by `load_hba`; what differs from PostgreSQL is in docs/authentication.md.
+from a file by `walsender.auth.hba_file.load_hba`; what differs from PostgreSQL is in docs/authentication.md.
 
 Source: PostgreSQL, src/backend/libpq/hba.c, check_hba, check_db and check_role.
 """
@@ -178,6 +178,7 @@ class HbaRules:
         Return the first line that matches, which decides; ``None``: the client may not come in.
 
         :param own_addresses: gives the interfaces of this machine, for ``samehost`` and ``samenet``.
+        :raises walsender.errors.OutOfResources: they are needed, and the system does not tell them.
         """
         return next((line for line in self.lines if line.matches(request, own_addresses)), None)
 
@@ -208,13 +209,3 @@ THIS_MACHINE: Final = HbaRules(
     )
 )
 """The rules where no file is given: loopback and unix sockets, and nobody else."""
-
-
-def load_hba(path: str) -> HbaRules:
-    """
-    Return the rules in the file *path* and those that it includes.
-
-    :param path: absolute.
-    :raises AccessFileError: it cannot be read, has no line, or one of its lines is wrong; all are told.
-    """
-    raise NotImplementedError

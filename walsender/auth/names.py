@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
+
+from walsender.auth.regex import MAX_NAME, InvalidRegex, compile_regex
 
 if TYPE_CHECKING:
     import re
+
+    from walsender.auth.tokens import Token
+
+
+class BadName(ValueError):
+    """A token is no name, or none for us; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +23,32 @@ class Name:
     One element of a field.
 
     :ivar text: without quotes.
-    :ivar quoted: it stood in double quotes, and so is no keyword.
-    :ivar pattern: what it means if *text* begins with ``/``.
+    :ivar quoted: it began with a double quote, and so is no keyword.
+    :ivar pattern: what it means if *text* begins with ``/``, be it quoted or not.
     """
 
     text: str
     quoted: bool = False
     pattern: re.Pattern[str] | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(cls, token: Token) -> Self:
+        """
+        Return what *token* means.
+
+        :raises BadName: it begins with ``/``, and the rest is no regular expression.
+        """
+        if not token.text.startswith("/"):
+            return cls(token.text, token.quoted)
+        try:
+            return cls(token.text, token.quoted, compile_regex(token.text[1:]))
+        except InvalidRegex as error:
+            raise BadName(f'invalid regular expression "{token.text[1:]}": {error}') from error
+
+    @property
+    def is_group(self) -> bool:
+        """Whether this means the members of a role, ``+role``."""
+        return not self.quoted and self.text.startswith("+")
 
     def is_keyword(self, word: str) -> bool:
         """Return whether this is the keyword *word*."""
@@ -29,6 +56,8 @@ class Name:
 
     def matches(self, name: str) -> bool:
         """Return whether *name* is meant, if this is no keyword."""
-        if self.pattern is not None:
-            return self.pattern.search(name) is not None
-        return self.text == name
+        return self.text == name if self.pattern is None else self.search(name) is not None
+
+    def search(self, name: str) -> re.Match[str] | None:
+        """Return where the regular expression matches in *name*, of which no more counts than names have."""
+        return None if self.pattern is None else self.pattern.search(name[:MAX_NAME])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from walsender.errors import ConfigurationError
+from walsender.settings.values import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +35,7 @@ class Problem:
             text += f', line {self.line} of configuration file "{self.file}"'
         if self.hint is not None:
             text += f". {self.hint}"
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+        return printable(text)
 
 
 class AccessFileError(ConfigurationError):

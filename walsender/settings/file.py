@@ -84,7 +84,9 @@ def _read_file(path: str, source: str, including: tuple[str, ...]) -> Iterator[A
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise complaint(f'could not open configuration file "{path}": {_reason(error)}', source) from error
+        raise complaint(
+            f'could not open configuration file "{path}": {system_error(error)}', source
+        ) from error
     # One character per byte: names and values may be in any encoding, and
     # escapes give bytes.  No token spans lines, so that a line stands alone.
     for number, line in enumerate(content.decode("latin-1").split("\n"), 1):
@@ -97,7 +99,15 @@ def _read_file(path: str, source: str, including: tuple[str, ...]) -> Iterator[A
         if name.lower() == "include_dir":
             if not value:
                 raise complaint('empty configuration directory name: ""', here)
-            for file in _files_in(str(Path(directory, value)), here):
+            below = str(Path(directory, value))
+            try:
+                files = files_in_directory(below)
+            except OSError as error:
+                reason = system_error(error)
+                raise complaint(
+                    f'could not open configuration directory "{below}": {reason}', here
+                ) from error
+            for file in files:
                 yield from _read_file(file, here, (*including, path))
         elif name.lower() in {"include", "include_if_exists"}:
             if not value:
@@ -167,21 +177,21 @@ def _syntax_error(path: str, number: int, token: str) -> Exception:
     return complaint("syntax error", f'file "{path}" line {number}, near token "{_text(token)}"', _QUOTE_HINT)
 
 
-def _files_in(directory: str, source: str) -> list[str]:
-    """Return the files that ``include_dir`` takes, in the order of their bytes."""
-    try:
-        with os.scandir(directory) as entries:
-            names = [
-                entry.name
-                for entry in entries
-                if entry.name.endswith(".conf") and not entry.name.startswith(".") and not entry.is_dir()
-            ]
-    except OSError as error:
-        raise complaint(
-            f'could not open configuration directory "{directory}": {_reason(error)}', source
-        ) from error
+def files_in_directory(directory: str) -> list[str]:
+    """
+    Return the files that an ``include_dir`` takes, in the order of their bytes.
+
+    :raises OSError: the directory cannot be read.
+    """
+    with os.scandir(directory) as entries:
+        names = [
+            entry.name
+            for entry in entries
+            if entry.name.endswith(".conf") and not entry.name.startswith(".") and not entry.is_dir()
+        ]
     return [str(Path(directory, name)) for name in sorted(names, key=os.fsencode)]
 
 
-def _reason(error: OSError) -> str:
-    return os.strerror(error.errno) if error.errno else str(error)
+def system_error(error: OSError | ValueError) -> str:
+    """Return what the system says is wrong, without the name of the file."""
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)

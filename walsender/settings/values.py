@@ -54,8 +54,12 @@ def complaint(message: str, source: str | None, hint: str | None = None) -> Conf
     line = message if source is None else f"{message} in {source}"
     if hint is not None:
         line = f"{line}. {hint}"
-    printable = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in line)
-    return ConfigurationError("".join(printable))
+    return ConfigurationError(printable(line))
+
+
+def printable(text: str) -> str:
+    """Return *text* with what does not print escaped, and so in one line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 @dataclass(frozen=True, slots=True)
