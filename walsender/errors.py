@@ -174,6 +174,10 @@ class DataCorrupted(WalFileError, sqlstate="XX001"):
     """A file holds something other than what its name promises."""
 
 
+class TooManyOpenFiles(WalFileError, sqlstate="53000"):
+    """The process or the system may open no more files: this one stays closed, others go on."""
+
+
 class ConfigurationError(WalsenderError, sqlstate="F0000", severity="FATAL"):
     """A setting, a file it names or the command line makes a start impossible."""
 
@@ -184,6 +188,8 @@ _BY_ERRNO: dict[int, type[WalFileError]] = {
     errno.EPERM: WalFileDenied,
     errno.ENOSPC: DiskFull,
     errno.EDQUOT: DiskFull,
+    errno.EMFILE: TooManyOpenFiles,
+    errno.ENFILE: TooManyOpenFiles,
 }
 
 

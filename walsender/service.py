@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -182,7 +183,7 @@ class WalSenderService(Service):
         """
         Service.startService(self)
         if self._signals is not None:  # a program of its own: the limit is the process's
-            _raise_open_file_limit()
+            self.factory.limit_descriptors(_raise_open_file_limit())
         self.factory.stopping = False
         if not self._listening:
             self.privilegedStartService()  # started by hand
@@ -389,11 +390,16 @@ def _address_text(address: object) -> str:
     return f'unix socket "{os.fsdecode(address.name or b"")}"'
 
 
-def _raise_open_file_limit() -> None:
-    """Every standby needs a few descriptors; the soft limit is a default for programs that need few."""
+def _raise_open_file_limit() -> int:
+    """
+    Raise the limit of open files as far as we may, and return it.
+
+    Every standby needs a few descriptors; the soft limit is a default for programs that need few.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard >= 0 else sys.maxsize  # RLIM_INFINITY is -1
 
 
 __all__: Sequence[str] = ("WalSenderService", "make_dialect")

@@ -35,6 +35,13 @@ _MEMORY_MB: Final = 1024
 _STUCK_S: Final = 60  # one input that takes longer than this never ends
 
 
+def _log_nothing() -> None:
+    """Forget what is logged; before logging begins Twisted keeps 65,536 events, and what they refer to."""
+    from twisted.logger import globalLogBeginner
+
+    globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
+
+
 def _target(name: str) -> Callable[[bytes], None]:
     if name == "siege":
         from byte_script import ByteScript
@@ -49,6 +56,7 @@ def fuzz(name: str, seconds: int, work: Path) -> None:
     """Let atheris look for input that breaks a target; does not return."""
     import atheris
 
+    _log_nothing()
     with atheris.instrument_imports(include=["walsender"]):
         target = _target(name)
     corpus = work / name
@@ -72,6 +80,7 @@ def play(seconds: int) -> None:
         data_file=None,
     )
     measure.start()
+    _log_nothing()
     from hypothesis import HealthCheck, settings
     from hypothesis.stateful import run_state_machine_as_test
     from machine import SiegeMachine

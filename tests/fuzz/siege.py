@@ -340,7 +340,8 @@ class Siege:
         self.server.reactor.pool.holding = False
         self.server.reactor.pool.run()
         transport.drain_all()
-        whole = transport.disconnected and not transport.aborted
+        # Before 9.3 who says good-bye inside a message does not get the rest of it; nor from PostgreSQL.
+        whole = transport.disconnected and not transport.aborted and (self.version or 0) >= 90300
         check_output(bytes(transport.received), whole=whole)
         transport.lose()
 

@@ -160,7 +160,7 @@ class ReadErrorTests(StreamTestCase):
 
     def test_openErrors(self) -> None:
         """The SQLSTATE follows the operating system's error."""
-        for number, sqlstate in ((errno.EACCES, "42501"), (errno.EIO, "58030"), (errno.EMFILE, "58030")):
+        for number, sqlstate in ((errno.EACCES, "42501"), (errno.EIO, "58030"), (errno.EMFILE, "53000")):
             server = self.first_server(short_wal())
             spoilt = server.source._follower._files = SpoiltFiles(number)
             spoilt.spoilt = True

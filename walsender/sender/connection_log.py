@@ -79,5 +79,9 @@ class ConnectionLog:
             self._ended = True
             self._say(reason)
 
+    def silence(self) -> None:
+        """Do not log why the connection ends: somebody else does."""
+        self._ended = True
+
     def _say(self, message: str) -> None:
         self._log.info("{client} {message}", client=self.client, message=printable(message))

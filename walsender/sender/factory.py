@@ -16,6 +16,7 @@ from walsender.sender.protocol import WalSender
 from walsender.sender.sendfile_consumer import SendfileConsumer, can_sendfile
 from walsender.sender.slot_table import SlotTable
 from walsender.sender.transport_consumer import TransportConsumer
+from walsender.sender.waiting_room import WaitingRoom, origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,16 @@ if TYPE_CHECKING:
     from walsender.wire.dialect import Dialect
 
 
-_MORE_CONNECTIONS: Final = 32
+# Clients that are not let in yet: as many as walsenders, and some for those who only cancel.
+_MORE_WAITING: Final = 32
+
+# Descriptors: of a walsender its socket, the duplicate that sendfile uses and the segments of two
+# messages; of the rest listeners, the directory, logs, threads' own.
+_PER_WALSENDER: Final = 4
+_OTHER_DESCRIPTORS: Final = 64
+_LEAST_WAITING: Final = 8
+
+_TELL_EVERY: Final = 60.0  # seconds
 
 
 class WalSenderFactory(Factory):
@@ -73,18 +83,17 @@ class WalSenderFactory(Factory):
         self.slots = slots
         self.stopping = False
         self._connections: dict[WalSender, None] = {}  # in the order in which they came
+        self._waiting: WaitingRoom[WalSender] = WaitingRoom(max_wal_senders + _MORE_WAITING)
+        self._driven_out = 0
+        self._tell_again_at = 0.0
         self._when_empty: list[Deferred[None]] = []
 
     def buildProtocol(self, addr: IAddress | None) -> WalSender | None:  # type: ignore[override]
         """
         See `twisted.internet.interfaces.IProtocolFactory`.
 
-        Clients that are not let in yet hold descriptors too: there may be about as many of them.
-
-        Source: PostgreSQL, src/backend/postmaster/postmaster.c, canAcceptConnections.
+        Nobody is refused here: `connection_made` sees to it that not too many wait to be let in.
         """
-        if len(self._connections) >= 2 * self.slot_table.limit + _MORE_CONNECTIONS:
-            return None
         return WalSender(self)
 
     def consumer(self, transport: IClientTransport) -> IWalConsumer:
@@ -98,11 +107,56 @@ class WalSenderFactory(Factory):
         return deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function, *arguments)
 
     def connection_made(self, connection: WalSender) -> None:
-        """*connection* has begun."""
+        """
+        *connection* has begun; if too many wait to be let in, another one ends.
+
+        Source: PostgreSQL, src/backend/postmaster/postmaster.c, canAcceptConnections, where the newcomer
+        goes.
+        """
         self._connections[connection] = None
+        driven_out = self._waiting.enter(connection, connection.transport.getPeer())
+        if driven_out is not None:
+            self._tell_of_flood(driven_out)
+            driven_out.give_way()
+
+    def _tell_of_flood(self, driven_out: WalSender) -> None:
+        """Log that somebody floods us, and not as often as they do it."""
+        self._driven_out += 1
+        now = self.reactor.seconds()
+        if now >= self._tell_again_at:
+            self._tell_again_at = now + _TELL_EVERY
+            self._log.warn(
+                "more than {limit} clients wait to be let in; dropping the oldest of those from {origin}, "
+                "which has most of them ({count} since the start)",
+                limit=self._waiting.limit,
+                origin=origin(driven_out.transport.getPeer()),
+                count=self._driven_out,
+            )
+
+    def limit_descriptors(self, limit: int) -> None:
+        """
+        Let no more clients wait than descriptors are left for, so that those who are in never lack any.
+
+        :param limit: how many this process may have, ``RLIMIT_NOFILE``.
+        """
+        needed = _OTHER_DESCRIPTORS + _PER_WALSENDER * self.slot_table.limit
+        left = limit - needed
+        if left < _LEAST_WAITING:
+            self._log.warn(
+                "{limit} open files are not enough for max_wal_senders = {senders}: {needed} may be needed",
+                limit=limit,
+                senders=self.slot_table.limit,
+                needed=needed + _LEAST_WAITING,
+            )
+        self._waiting.limit = min(self._waiting.limit, max(left, _LEAST_WAITING))
+
+    def let_in(self, connection: WalSender) -> None:
+        """*connection* has been let in."""
+        self._waiting.leave(connection)
 
     def connection_lost(self, connection: WalSender) -> None:
         """*connection* is over."""
+        self._waiting.leave(connection)
         self._connections.pop(connection, None)
         if not self._connections:
             waiting, self._when_empty = self._when_empty, []

@@ -170,6 +170,7 @@ class WalSender(Protocol):
         self._entrance = None
         self._commands = CommandPhase(self, self.factory, session)
         self._set_timer(None)
+        self.factory.let_in(self)
         self.advance(Authenticated)
         self.input_wanted()
 
@@ -284,6 +285,11 @@ class WalSender(Protocol):
             self._stream.drain()
         else:
             self._stream.shut_down()
+
+    def give_way(self) -> None:
+        """Too many wait to be let in: end at once, and silently, for there may be thousands of us."""
+        self.log.silence()
+        self.abort("")
 
     def cancel(self) -> None:
         """The client has asked, with its key, that we end what we do for it."""
