@@ -20,6 +20,7 @@ class WalsenderError(Exception):
     :ivar message: one line, worded as PostgreSQL words it where it has a text.
     :ivar detail: further facts, or ``None``.
     :ivar hint: what to do about it, or ``None``.
+    :ivar log_detail: what the log says beside, and the client must not know; or ``None``.
     """
 
     # Of the class; but what another server said keeps that server's code.
@@ -37,11 +38,19 @@ class WalsenderError(Exception):
                 raise TypeError(f"{cls.__name__}: {severity!r} is no severity of an error")
             cls.severity = severity
 
-    def __init__(self, message: str, *, detail: str | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        detail: str | None = None,
+        hint: str | None = None,
+        log_detail: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.detail = detail
         self.hint = hint
+        self.log_detail = log_detail
 
 
 # What the client did wrong.

@@ -1,5 +1,6 @@
 """Who may come in."""
 
+from walsender.auth.authorizer import HbaAuthorizer
 from walsender.auth.hba import THIS_MACHINE, ClientCert, ClientName, HbaLine, HbaRules, Method
 from walsender.auth.hba_file import load_hba
 from walsender.auth.ident import IdentMaps, load_ident
@@ -7,6 +8,7 @@ from walsender.auth.interfaces import ConnectionRequest, IAuthenticationClient, 
 from walsender.auth.local import LocalAuthorizer
 from walsender.auth.passwords import PlainPassword, ScramVerifier
 from walsender.auth.problems import AccessFileError, Problem
+from walsender.auth.stored_passwords import StoredPasswords
 from walsender.auth.userlist import Userlist, load_userlist
 
 __all__ = [
@@ -15,6 +17,7 @@ __all__ = [
     "ClientCert",
     "ClientName",
     "ConnectionRequest",
+    "HbaAuthorizer",
     "HbaLine",
     "HbaRules",
     "IAuthenticationClient",
@@ -25,6 +28,7 @@ __all__ = [
     "PlainPassword",
     "Problem",
     "ScramVerifier",
+    "StoredPasswords",
     "TlsInfo",
     "Userlist",
     "load_hba",

@@ -17,16 +17,21 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class TlsInfo:
     """
-    What an encrypted connection says about its client.
+    What an encrypted connection says about its client, and about us.
 
     :ivar verified: it has shown a certificate that one of our authorities has signed.
     :ivar common_name: of that certificate; ``None`` if there is no certificate, or none in it.
     :ivar distinguished_name: of that certificate's subject, as RFC 2253 writes it; ``None`` as above.
+    :ivar authorities: there are some, so that a certificate could have been verified.
+    :ivar end_point: the hash of our certificate, by which SCRAM binds a password to this connection
+        (``tls-server-end-point``); ``None``: that kind of certificate has none.
     """
 
     verified: bool = False
     common_name: str | None = None
     distinguished_name: str | None = None
+    authorities: bool = False
+    end_point: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,11 @@ class ConnectionRequest:
     def host(self) -> str:
         """The peer as PostgreSQL's messages name it."""
         return "[local]" if self.peer is None else str(self.peer)
+
+    @property
+    def encryption(self) -> str:
+        """How the connection is encrypted, as PostgreSQL's messages name it."""
+        return "no encryption" if self.tls is None else "SSL encryption"
 
 
 class IAuthenticationClient(Interface):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from zope.interface import implementer
 
+from walsender.auth.authorizer import no_entry
 from walsender.auth.interfaces import ConnectionRequest, IAuthenticationClient, IAuthorizer
-from walsender.errors import InvalidAuthorization
 
 
 @implementer(IAuthorizer)
@@ -24,10 +24,7 @@ class LocalAuthorizer:
         Text: PostgreSQL, src/backend/libpq/auth.c, ClientAuthentication.
         """
         if request.peer is not None and not request.peer.is_loopback:
-            raise InvalidAuthorization(
-                f'no pg_hba.conf entry for replication connection from host "{request.host}", '
-                f'user "{request.user}", no encryption'
-            )
+            raise no_entry(request)
 
     def may_replicate(self, request: ConnectionRequest) -> bool:
         """See `IAuthorizer`."""

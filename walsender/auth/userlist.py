@@ -28,7 +28,7 @@ from walsender.auth.regex import MAX_NAME
 from walsender.settings.file import system_error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 Secret: TypeAlias = PlainPassword | ScramVerifier
 
@@ -51,6 +51,10 @@ class Userlist:
     def secret(self, user: str) -> Secret | None:
         """Return what is stored for *user*, or ``None``: there is no such user, or none with a password."""
         return self._secrets.get(user)
+
+    def items(self) -> Iterable[tuple[str, Secret]]:
+        """Return all users who have a password, with it."""
+        return self._secrets.items()
 
 
 def load_userlist(path: str) -> Userlist:

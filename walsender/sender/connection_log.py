@@ -44,7 +44,8 @@ class ConnectionLog:
 
     def error(self, error: WalsenderError, severity: str) -> None:
         """Log, in one line, what the client is told."""
-        detail = "" if error.detail is None else f" ({printable(error.detail)})"
+        details = [printable(text) for text in (error.detail, error.log_detail) if text is not None]
+        detail = f" ({'; '.join(details)})" if details else ""
         self._log.error(
             "{client} {severity}: {message}{detail}",
             client=self.client,

@@ -1,0 +1,217 @@
+"""
+`HbaAuthorizer`: asks of each client what the first matching line of ``pg_hba.conf`` says.
+
+The client is told no more than PostgreSQL tells it; why, and by which line, is in the log.
+
+Source: PostgreSQL, src/backend/libpq/auth.c, ClientAuthentication, and auth-sasl.c, CheckSASLAuth.
+"""
+
+from __future__ import annotations
+
+import pwd
+from typing import TYPE_CHECKING, Final
+
+from zope.interface import implementer
+
+from walsender.auth.hba import ClientCert, ClientName, Method
+from walsender.auth.interfaces import ConnectionRequest, IAuthenticationClient, IAuthorizer
+from walsender.auth.scram import ScramExchange, is_password
+from walsender.errors import ConfigurationError, InvalidAuthorization, ProtocolViolation
+from walsender.wire import PASSWORD_MESSAGES, SASL_MESSAGES, AuthenticationRequest, InvalidMessageLength
+from walsender.wire.body import BodyReader
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from typing import ParamSpec, TypeVar
+
+    from walsender.auth.hba import HbaLine, HbaRules
+    from walsender.auth.ident import IdentMaps
+    from walsender.auth.stored_passwords import StoredPasswords
+
+    P = ParamSpec("P")
+    T = TypeVar("T")
+
+_CLEARTEXT: Final = 3
+_SASL, _SASL_CONTINUE, _SASL_FINAL = 10, 11, 12
+_NO_INITIAL_RESPONSE: Final = -1
+
+
+class InvalidPassword(InvalidAuthorization, sqlstate="28P01"):
+    """The password is wrong, or the user is: nobody is told which."""
+
+
+def no_entry(request: ConnectionRequest) -> InvalidAuthorization:
+    """Return the error for a client that no line lets in."""
+    if request.replication:
+        return InvalidAuthorization(
+            f'no pg_hba.conf entry for replication connection from host "{request.host}", '
+            f'user "{request.user}", {request.encryption}'
+        )
+    return InvalidAuthorization(
+        f'no pg_hba.conf entry for host "{request.host}", user "{request.user}", '
+        f'database "{request.database}", {request.encryption}'
+    )
+
+
+def _rejected(request: ConnectionRequest) -> InvalidAuthorization:
+    if request.replication:
+        return InvalidAuthorization(
+            f'pg_hba.conf rejects replication connection for host "{request.host}", '
+            f'user "{request.user}", {request.encryption}'
+        )
+    return InvalidAuthorization(
+        f'pg_hba.conf rejects connection for host "{request.host}", user "{request.user}", '
+        f'database "{request.database}", {request.encryption}'
+    )
+
+
+@implementer(IAuthorizer)
+class HbaAuthorizer:
+    """
+    Lets in whom ``pg_hba.conf`` lets in.
+
+    :ivar rules: who is asked what; as all three, may be replaced at any time.
+    :ivar maps: of ``pg_ident.conf``.
+    :ivar passwords: of the ``auth_file``.
+    :param run_in_thread: calls a function in a thread pool.
+    """
+
+    def __init__(
+        self,
+        rules: HbaRules,
+        maps: IdentMaps,
+        passwords: StoredPasswords,
+        run_in_thread: Callable[..., Awaitable[object]],
+    ) -> None:
+        self.rules = rules
+        self.maps = maps
+        self.passwords = passwords
+        self._run_in_thread = run_in_thread
+
+    async def authenticate(self, request: ConnectionRequest, client: IAuthenticationClient) -> None:
+        """See `IAuthorizer`."""
+        line = self.rules.find(request)
+        if line is None:
+            raise no_entry(request)
+        where = f'Connection matched file "{line.file}" line {line.number}'
+        if line.client_cert is not None:
+            _check_certificate(request, where)
+        match line.method:
+            case Method.REJECT:
+                raise _rejected(request)
+            case Method.PASSWORD:
+                await self._password(request, client, where)
+            case Method.SCRAM_SHA_256 | Method.MD5:
+                # Hashes of md5 are not stored here; PostgreSQL too uses SCRAM for who has a verifier.
+                await self._scram(request, client, where)
+            case Method.PEER:
+                await self._peer(line, request, where)
+        if line.client_cert is ClientCert.VERIFY_FULL:
+            self._check_name(line, request, where)
+
+    def may_replicate(self, request: ConnectionRequest) -> bool:
+        """See `IAuthorizer`: whoever a line for ``replication`` has let in."""
+        return request.replication
+
+    async def _password(self, request: ConnectionRequest, client: IAuthenticationClient, where: str) -> None:
+        client.send(AuthenticationRequest(_CLEARTEXT))
+        data = await client.receive(PASSWORD_MESSAGES)
+        password, end, rest = data.partition(b"\0")
+        if not end or rest:
+            raise ProtocolViolation("invalid password packet size")
+        if not password:
+            raise InvalidPassword("empty password returned by client")
+        verifier, real = self.passwords.find(request.user)
+        # Computed for nobody too, which takes as long.
+        right = await self._run_in_thread(is_password, verifier, password)
+        if not (right and real):
+            raise _wrong_password(request, real, where)
+
+    async def _scram(self, request: ConnectionRequest, client: IAuthenticationClient, where: str) -> None:
+        verifier, real = self.passwords.find(request.user)
+        end_point = None if request.tls is None else request.tls.end_point
+        exchange = ScramExchange(verifier, doomed=not real, end_point=end_point)
+        offer = b"".join(mechanism.encode() + b"\0" for mechanism in exchange.mechanisms)
+        client.send(AuthenticationRequest(_SASL, offer + b"\0"))
+        try:
+            first = BodyReader(await client.receive(SASL_MESSAGES))
+            exchange.select(first.string())
+            length = first.int32()
+            data = None if length == _NO_INITIAL_RESPONSE else first.octets(length)
+            first.end()
+            while (step := exchange.receive(data)) is not None and not step.done:
+                client.send(AuthenticationRequest(_SASL_CONTINUE, step.data))
+                data = await client.receive(SASL_MESSAGES)
+        except InvalidMessageLength as error:
+            raise _wrong_password(request, real, f"{where}; {error.message}") from None
+        if step is None:
+            raise _wrong_password(request, real, where)
+        client.send(AuthenticationRequest(_SASL_FINAL, step.data))
+
+    async def _peer(self, line: HbaLine, request: ConnectionRequest, where: str) -> None:
+        name = None
+        if request.peer_uid is not None:
+            name = await self._run_in_thread(_user_name, request.peer_uid)
+        if not isinstance(name, str):
+            why = f"local user with ID {request.peer_uid} does not exist"
+        elif self.maps.permits(line.map_name, name, request.user):
+            return
+        else:
+            why = _no_match(line, name, request)
+        text = f'Peer authentication failed for user "{request.user}"'
+        raise InvalidAuthorization(text, log_detail=f"{why}; {where}")
+
+    def _check_name(self, line: HbaLine, request: ConnectionRequest, where: str) -> None:
+        """Compare the certificate's name with the role's."""
+        tls = request.tls
+        assert tls is not None, "a certificate has been asked for"
+        name = tls.common_name if line.client_name is ClientName.CN else tls.distinguished_name
+        if not name:
+            why = "client certificate contains no user name"
+        elif self.maps.permits(line.map_name, name, request.user):
+            return
+        else:
+            why = _no_match(line, name, request)
+        detail = f"{why}; {where}"
+        match line.method:
+            case Method.CERT:
+                text = f'certificate authentication failed for user "{request.user}"'
+            case Method.TRUST:
+                text = f'"trust" authentication failed for user "{request.user}"'
+            case _:
+                text = f'password authentication failed for user "{request.user}"'
+                raise InvalidPassword(text, log_detail=detail)
+        raise InvalidAuthorization(text, log_detail=detail)
+
+
+class NoAuthorities(ConfigurationError):
+    """A line of ``pg_hba.conf`` wants certificates, and there is nothing to check them with."""
+
+
+def _check_certificate(request: ConnectionRequest, where: str) -> None:
+    tls = request.tls
+    if tls is None or not tls.authorities:
+        text = "client certificates can only be checked if a root certificate store is available"
+        raise NoAuthorities(text, log_detail=where)
+    if not tls.verified:
+        raise InvalidAuthorization("connection requires a valid client certificate", log_detail=where)
+
+
+def _wrong_password(request: ConnectionRequest, real: bool, where: str) -> InvalidPassword:
+    why = "Password does not match" if real else "No password is stored"
+    text = f'password authentication failed for user "{request.user}"'
+    return InvalidPassword(text, log_detail=f'{why} for user "{request.user}"; {where}')
+
+
+def _no_match(line: HbaLine, name: str, request: ConnectionRequest) -> str:
+    if line.map_name is None:
+        return f"provided user name ({request.user}) and authenticated user name ({name}) do not match"
+    return f'no match in usermap "{line.map_name}" for user "{request.user}" authenticated as "{name}"'
+
+
+def _user_name(user_id: int) -> str | None:
+    """Return the name of a user of this machine; asks whatever the system is told to ask, such as LDAP."""
+    try:
+        return pwd.getpwuid(user_id).pw_name
+    except KeyError:
+        return None

@@ -1,0 +1,56 @@
+"""What a server compares passwords with: one verifier for each user, and one for each who is none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from walsender.auth.passwords import PlainPassword, ScramVerifier
+from walsender.auth.scram import MockSecrets, derive_verifier
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from walsender.auth.userlist import Userlist
+
+
+class StoredPasswords:
+    """
+    The passwords of a `Userlist`, ready to be compared with.
+
+    Making one derives the verifier of each plain password, milliseconds for each: after the
+    start not in the reactor's thread.  It is done then, and not when somebody comes, so that all
+    users are answered after the same time, those who do not exist too.
+
+    :param mock: makes up what nobody has.
+    :param derived: verifiers that need not be derived again, by user and plain password.
+    """
+
+    def __init__(
+        self,
+        userlist: Userlist,
+        mock: MockSecrets | None = None,
+        derived: Mapping[tuple[str, str], ScramVerifier] | None = None,
+    ) -> None:
+        self._mock = mock or MockSecrets()
+        self._verifiers: dict[str, ScramVerifier] = {}
+        self._derived: dict[tuple[str, str], ScramVerifier] = {}
+        for user, secret in userlist.items():
+            if isinstance(secret, PlainPassword):
+                key = user, secret.text
+                verifier = (derived or {}).get(key) or derive_verifier(
+                    secret.text.encode("utf-8", "surrogateescape"), self._mock.salt(user)
+                )
+                self._derived[key] = verifier
+            else:
+                verifier = secret
+            self._verifiers[user] = verifier
+
+    def replaced_by(self, userlist: Userlist) -> StoredPasswords:
+        """Return those of *userlist*; unknown users are answered as before."""
+        return StoredPasswords(userlist, self._mock, self._derived)
+
+    def find(self, user: str) -> tuple[ScramVerifier, bool]:
+        """Return a verifier, and whether it is the user's; if not, it looks like one and fits nothing."""
+        mock = self._mock.verifier(user)
+        verifier = self._verifiers.get(user)
+        return (mock, False) if verifier is None else (verifier, True)
