@@ -12,7 +12,7 @@ what is measured.
 
 from __future__ import annotations
 
-import selectors
+import select
 import socket
 import struct
 import sys
@@ -38,26 +38,29 @@ def connect(host: str, port: int) -> socket.socket:
 
 def main(host: str, port: int, start: str, wanted_bytes: int, clients: int = 1) -> None:
     """Connect, ask for WAL from *start*, receive and discard *wanted_bytes* each, and print the times."""
-    connections = [connect(host, port) for _ in range(clients)]
+    connections = {}
+    for connection in (connect(host, port) for _ in range(clients)):
+        connections[connection.fileno()] = connection
+    left = dict.fromkeys(connections, wanted_bytes)
     query = f"START_REPLICATION PHYSICAL {start}\0".encode()
     buffer = bytearray(RECEIVE_BYTES)
-    left = dict.fromkeys(connections, wanted_bytes)
     done: list[float] = []
-    with selectors.EpollSelector() as selector:
+    with select.epoll() as poll:
         started = time.perf_counter()
-        for connection in connections:
+        for descriptor, connection in connections.items():
             connection.sendall(b"Q" + struct.pack("!I", len(query) + 4) + query)
-            connection.setblocking(False)
-            selector.register(connection, selectors.EVENT_READ, connection)
-        while len(done) < clients:
-            for key, _ in selector.select(60):
-                connection = key.data
-                count = connection.recv_into(buffer, RECEIVE_BYTES, socket.MSG_TRUNC)
+            connection.settimeout(None)
+            poll.register(descriptor, select.EPOLLIN)
+        while left:
+            # One client waits in recv itself: it costs half as much.
+            for descriptor in [e[0] for e in poll.poll()] if clients > 1 else list(left):
+                count = connections[descriptor].recv_into(buffer, RECEIVE_BYTES, socket.MSG_TRUNC)
                 if not count:
-                    sys.exit(f"the server closed the connection, {left[connection]} bytes too early")
-                left[connection] -= count
-                if left[connection] <= 0:
-                    selector.unregister(connection)
+                    sys.exit(f"the server closed the connection, {left[descriptor]} bytes too early")
+                left[descriptor] -= count
+                if left[descriptor] <= 0:
+                    poll.unregister(descriptor)
+                    del left[descriptor]
                     done.append(time.perf_counter() - started)
     print(done[0], done[-1], flush=True)
     sys.stdin.read()

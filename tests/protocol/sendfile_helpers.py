@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from protocol_helpers import LOCAL, ClockReactor, ColdPageCache, RecordedFactory
 
 from walsender.auth import LocalAuthorizer
+from walsender.sender.kernel_pipe import KernelPipes
 from walsender.sender.page_cache import PageCache
 from walsender.sender.sendfile_consumer import SendfileConsumer
 from walsender.testing.transport import ThrottledTransport
@@ -68,7 +69,7 @@ class SendfileFactory(RecordedFactory):
     def consumer(self, transport: Any) -> Any:
         """See `WalSenderFactory`."""
         cache = (ColdPageCache if self.cold else PageCache)(self._run_in_thread)
-        return SendfileConsumer(self.reactor, transport, cache)
+        return SendfileConsumer(self.reactor, transport, cache, KernelPipes())
 
 
 class Peer:

@@ -204,7 +204,7 @@ class ColdTests(SendfileTestCase):
             received += peer.run()
             if not peer.reactor.pool.waiting:
                 break
-            with mock.patch("os.sendfile", side_effect=AssertionError("cold")):
+            with mock.patch("os.splice", side_effect=AssertionError("cold")):
                 peer.turn()
             self.assertEqual([], peer.reactor.writers)
             self.assertEqual(1, peer.reactor.pool.waiting)
@@ -326,15 +326,15 @@ class EndTests(SendfileTestCase):
         """So does a file that cannot be read."""
         peer = self.peer(0x100000)
         peer.turn()
-        with mock.patch("os.sendfile", side_effect=OSError(errno.EIO, "Input/output error")):
+        with mock.patch("os.splice", side_effect=OSError(errno.EIO, "Input/output error")):
             peer.run()
         self.assertTrue(peer.transport.aborted)
 
     def test_interruptedCall(self) -> None:
         """A call that a signal interrupts is repeated."""
         peer = self.peer(0x2F0000)
-        real = os.sendfile
-        with mock.patch("os.sendfile", iter_then(InterruptedError(), real)):
+        real = os.splice
+        with mock.patch("os.splice", iter_then(InterruptedError(), real)):
             self.assertWal(0x2F0000, END, peer.run())
 
 
@@ -342,10 +342,10 @@ def iter_then(error: Exception, function: Any) -> Any:
     """Return a function that raises *error* the first time and then does what *function* does."""
     raised = []
 
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: Any, **options: Any) -> Any:
         if not raised:
             raised.append(error)
             raise error
-        return function(*arguments)
+        return function(*arguments, **options)
 
     return call

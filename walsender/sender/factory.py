@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Final
+from weakref import ref
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.protocol import Factory
@@ -11,6 +12,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from walsender.replication_slots import ReplicationSlots
+from walsender.sender.kernel_pipe import KernelPipes
 from walsender.sender.page_cache import PageCache
 from walsender.sender.protocol import WalSender
 from walsender.sender.sendfile_consumer import SendfileConsumer, can_sendfile
@@ -82,6 +84,8 @@ class WalSenderFactory(Factory):
             slots = ReplicationSlots(None, 100, reactor, self._run_in_thread)
         self.slots = slots
         self.stopping = False
+        # Shared by the streams that there are, and closed with the last of them.
+        self._pipes: Callable[[], KernelPipes | None] = lambda: None
         self._connections: dict[WalSender, None] = {}  # in the order in which they came
         self._waiting: WaitingRoom[WalSender] = WaitingRoom(max_wal_senders + _MORE_WAITING)
         self._driven_out = 0
@@ -100,7 +104,11 @@ class WalSenderFactory(Factory):
         """Return what carries a stream over *transport*."""
         page_cache = PageCache(self._run_in_thread)
         if self.sendfile and can_sendfile(transport, self.reactor):
-            return SendfileConsumer(self.reactor, transport, page_cache)
+            pipes = self._pipes()
+            if pipes is None:
+                pipes = KernelPipes()
+                self._pipes = ref(pipes)
+            return SendfileConsumer(self.reactor, transport, page_cache, pipes)
         return TransportConsumer(transport, page_cache)
 
     def _run_in_thread(self, function: Callable[..., object], *arguments: object) -> Deferred[object]:

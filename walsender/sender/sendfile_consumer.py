@@ -1,7 +1,7 @@
 """
 The consumer for plain sockets: the kernel moves WAL from file to socket, Python never sees it.
 
-``sendfile`` hands page-cache pages to the socket, not copies, so only bytes that
+The socket gets page-cache pages, not copies, so only bytes that
 nobody will ever change may go this way; what lies below a source's flush
 position is of that kind.  While a stream runs, this object writes to a
 duplicate of the transport's socket and the transport itself only reads:
@@ -21,7 +21,6 @@ duplicate of the transport's socket and the transport itself only reads:
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from typing import TYPE_CHECKING, Final
 
@@ -38,6 +37,7 @@ from walsender.sender.transport_drained import TransportDrained
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from walsender.sender.kernel_pipe import KernelPipes
     from walsender.sender.page_cache import PageCache
     from walsender.sender.producer import WalProducer
     from walsender.source import WalSlice
@@ -83,10 +83,13 @@ class SendfileConsumer:
     ``_prefix``, the rest of the piece, ``_tail``.
     """
 
-    def __init__(self, reactor: IServerReactor, transport: IClientTransport, page_cache: PageCache) -> None:
+    def __init__(
+        self, reactor: IServerReactor, transport: IClientTransport, page_cache: PageCache, pipes: KernelPipes
+    ) -> None:
         self._reactor = reactor
         self._transport = transport
         self._page_cache = page_cache
+        self._pipes: KernelPipes | None = pipes
         self._producer: WalProducer | None = None
         self._socket: socket.socket | None = None
         self._prefix = b""
@@ -163,6 +166,7 @@ class SendfileConsumer:
         self._producer = None
         self._piece = None
         self._page_cache.forget()
+        self._pipes = None
         if self._socket is not None:
             self._stop_watching()
             self._socket.close()
@@ -285,12 +289,17 @@ class SendfileConsumer:
     def _send_file(self) -> bool:
         assert self._socket is not None, "checked by the caller"
         assert self._piece is not None, "bytes are left of it"
-        sent = os.sendfile(self._socket.fileno(), self._piece.segment.descriptor, self._offset, self._left)
+        assert self._pipes is not None, "there is a socket"
+        file = self._piece.segment.descriptor
+        sent = self._pipes.move(file, self._offset, self._left, self._socket.fileno())
         if not sent:
             self._read_failed(None)  # the file has become shorter
             return False
         self._offset += sent
         self._left -= sent
+        if self._left:
+            self._wait()
+            return False
         return True
 
     def _failed(self, error: OSError) -> None:
