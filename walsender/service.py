@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -22,7 +21,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from walsender.auth import IAuthorizer, LocalAuthorizer
+from walsender.access import Access
 from walsender.errors import ConfigurationError
 from walsender.preflight import (
     check_directory,
@@ -33,10 +32,9 @@ from walsender.preflight import (
     state_directory_needed,
     state_directory_unusable,
 )
+from walsender.reloading import Change
 from walsender.replication_slots import REAL_SLOT_FILES, ReplicationSlots, SlotStorage
 from walsender.sender import IServerReactor, WalSenderFactory
-from walsender.sender.parameter_table import duration_text
-from walsender.settings import SETTINGS, Settings
 from walsender.signals import SignalHandlers
 from walsender.source import IWalSubscriber
 from walsender.state_lock import StateLock
@@ -50,7 +48,9 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall, IListeningPort
     from twisted.python.failure import Failure
 
+    from walsender.auth import IAuthorizer
     from walsender.lsn import LSN
+    from walsender.settings import Settings
     from walsender.wire.dialect.first import ByteOrder
 
 # How long SIGTERM waits for standbys to take the end of their streams.
@@ -76,7 +76,7 @@ class WalSenderService(Service):
     Serves one WAL directory, and as a relay fills it.
 
     :param settings: what `Settings.load` returned.
-    :param authorizer: who may come in; by default this machine only.
+    :param authorizer: who may come in; by default whom the files say that the settings name.
     :param handle_signals: act on SIGHUP, SIGINT, SIGTERM, SIGUSR2 and SIGQUIT, as a program of its
         own; an embedded service leaves them alone.
     :param reload: reads the configuration again and returns it, for SIGHUP.
@@ -106,6 +106,11 @@ class WalSenderService(Service):
         self.settings = settings
         self._reload = reload
         self._give_up = give_up
+        run_in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
+        self._access: Access | None = None
+        if authorizer is None:
+            self._access = Access(settings, run_in_thread)
+            authorizer = self._access.authorizer
         identity = check_directory(settings, REAL_FILES)
         if identity is not None and (verified := check_wal(settings, REAL_FILES)) is not None:
             self.log.info(
@@ -114,7 +119,6 @@ class WalSenderService(Service):
                 end=identity.geometry.lsn(verified.end),
                 records=verified.records,
             )
-        run_in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
         storage = SlotStorage(REAL_SLOT_FILES, settings.state_directory, self._hold_state_directory)
         self.slots = ReplicationSlots(storage, settings.max_replication_slots, reactor, run_in_thread)
         self._supply = make_supply(reactor, settings, self._standbys_need, self.slots, self._oldest_sent)
@@ -128,7 +132,7 @@ class WalSenderService(Service):
             reactor,
             self.source,
             dialect,
-            authorizer or LocalAuthorizer(),
+            authorizer,
             max_wal_senders=settings.max_wal_senders,
             wal_sender_timeout=settings.wal_sender_timeout,
             authentication_timeout=settings.authentication_timeout,
@@ -265,47 +269,28 @@ class WalSenderService(Service):
     def reload(self) -> None:
         """Read the configuration again and take over what can be changed while running."""
         self.log.info("received SIGHUP, reloading configuration files")
-        if self._reload is None:
-            return
-        try:
-            settings = self._reload()
-        except ConfigurationError as error:
-            self._refuse_reload(error)
-            return
-        needs_restart = {setting.name for setting in SETTINGS if setting.restart_required}
-        if bool(settings.primary_conninfo) != bool(self.settings.primary_conninfo):
-            needs_restart.add("primary_conninfo")  # a relay is another kind of server
-        changed = self.settings.changed(settings)
-        # What needs a restart stays as it is, so that the next reload still sees the difference.
-        taken = {name: getattr(settings, name) for name in changed if name not in needs_restart}
-        sources = {**self.settings.sources, **{name: settings.sources[name] for name in taken}}
-        new = replace(self.settings, sources=sources, **taken)
-        try:
-            self._supply.reconfigure(new)
-        except ConfigurationError as error:
-            self._refuse_reload(error)
-            return
-        for name in changed:
-            if name in needs_restart:
-                self.log.warn('parameter "{name}" cannot be changed without restarting the server', name=name)
-            elif settings.sources[name] == "default" != self.settings.sources[name]:
-                self.log.info(
-                    'parameter "{name}" removed from configuration file, reset to default', name=name
+        if self._reload is not None:
+            try:
+                self._change(Change.between(self.settings, self._reload()))
+            except ConfigurationError as error:
+                self.log.error(
+                    "configuration contains errors; no changes were applied: {error}", error=error.message
                 )
-            elif name == "primary_conninfo":
-                self.log.info('parameter "{name}" changed', name=name)  # there may be a password in it
-            else:
-                value = _value_text(getattr(settings, name))
-                self.log.info('parameter "{name}" changed to "{value}"', name=name, value=value)
-        self.settings = new
-        self.factory.wal_sender_timeout = new.wal_sender_timeout
-        self.factory.authentication_timeout = new.authentication_timeout
-        self.factory.sendfile = new.sendfile
+        # As in PostgreSQL these are read again whether their names have changed or not.
+        if self._access is not None:
+            self._access.reload(self.settings).addErrback(
+                lambda failure: self.log.failure("cannot read who may come in", failure)
+            )
 
     # Inside
 
-    def _refuse_reload(self, error: ConfigurationError) -> None:
-        self.log.error("configuration contains errors; no changes were applied: {error}", error=error.message)
+    def _change(self, change: Change) -> None:
+        self._supply.reconfigure(change.after)
+        change.tell(self.log)
+        self.settings = new = change.after
+        self.factory.wal_sender_timeout = new.wal_sender_timeout
+        self.factory.authentication_timeout = new.authentication_timeout
+        self.factory.sendfile = new.sendfile
 
     def _standbys_need(self) -> tuple[int, int]:
         return self.factory.slot_table.oldest_transactions()
@@ -370,15 +355,6 @@ class WalSenderService(Service):
         self._listening = False
         ports, self._ports = self._ports, []
         return DeferredList([maybeDeferred(port.stopListening) for port in ports])
-
-
-def _value_text(value: bool | float | str) -> str:
-    """Return a value that a reload can change as PostgreSQL would show it."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return duration_text(value)
 
 
 def _address_text(address: object) -> str:

@@ -86,7 +86,7 @@ def load_hba(path: str) -> HbaRules:
     if not lines and not problems:
         problems.append(Problem(f'configuration file "{path}" contains no entries'))
     if problems:
-        raise AccessFileError(f'could not load "{path}"', problems)
+        raise AccessFileError(path, problems)
     return HbaRules(tuple(lines))
 
 

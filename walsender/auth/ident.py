@@ -98,7 +98,7 @@ def load_ident(path: str) -> IdentMaps:
         except BadName as error:
             problems.append(Problem(str(error), record.file, record.line))
     if problems:
-        raise AccessFileError(f'could not load "{path}"', problems)
+        raise AccessFileError(path, problems)
     return IdentMaps(tuple(lines))
 
 

@@ -42,9 +42,11 @@ class AccessFileError(ConfigurationError):
     """
     A file that says who may come in cannot be used.
 
+    :ivar path: of the file.
     :ivar problems: all that is wrong with it and with the files that it includes; at least one.
     """
 
-    def __init__(self, message: str, problems: Sequence[Problem]) -> None:
-        super().__init__(message)
+    def __init__(self, path: str, problems: Sequence[Problem]) -> None:
+        super().__init__(f'could not load "{path}"')
+        self.path = path
         self.problems = tuple(problems)

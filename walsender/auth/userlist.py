@@ -70,7 +70,7 @@ def load_userlist(path: str) -> Userlist:
             content = file.read().decode("utf-8", "surrogateescape")
     except (OSError, ValueError) as error:
         problem = Problem(f'could not open auth_file "{path}": {system_error(error)}')
-        raise AccessFileError(f'could not load "{path}"', [problem]) from error
+        raise AccessFileError(path, [problem]) from error
     secrets: dict[str, Secret | None] = {}
     problems: list[Problem] = []
     warnings: list[Problem] = []
@@ -94,7 +94,7 @@ def load_userlist(path: str) -> Userlist:
             warnings.append(Problem(f'user "{user}" is given again, and only this line counts', path, number))
         secrets[user] = secret
     if problems:
-        raise AccessFileError(f'could not load "{path}"', problems)
+        raise AccessFileError(path, problems)
     known = {user: secret for user, secret in secrets.items() if secret is not None}
     return Userlist(MappingProxyType(known), tuple(warnings))
 

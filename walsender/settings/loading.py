@@ -86,6 +86,9 @@ class Settings:
     :ivar wal_sender_shutdown_timeout: seconds a drain may wait; 0 is not at all.
     :ivar wal_sender_delay: seconds between two looks at the directory.
     :ivar authentication_timeout: seconds from connect to being let in.
+    :ivar hba_file: rules for who may come in; empty: this machine only.
+    :ivar ident_file: which system users may be which role; empty: there are no maps.
+    :ivar auth_file: passwords; empty: nobody has one.
     :ivar state_directory: where slots and the lock file are.
     :ivar fsync: flush WAL before sending it.
     :ivar verify_wal: from where on WAL is checked before the start; 0: the earliest place, ``None``: nowhere.
@@ -115,6 +118,9 @@ class Settings:
     wal_sender_shutdown_timeout: float
     wal_sender_delay: float
     authentication_timeout: float
+    hba_file: str
+    ident_file: str
+    auth_file: str
     state_directory: str
     fsync: bool
     verify_wal: LSN | None

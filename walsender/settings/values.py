@@ -244,6 +244,20 @@ class AbsolutePath:
 
 
 @dataclass(frozen=True, slots=True)
+class OptionalPath:
+    """A file or directory, or none; an absolute path as a ``str``, which may be empty."""
+
+    @property
+    def values(self) -> str:
+        """The possible values, for the reference."""
+        return "path"
+
+    def parse(self, given: Assignment) -> str:
+        """Return the path, made absolute."""
+        return AbsolutePath().parse(given) if given.text else ""
+
+
+@dataclass(frozen=True, slots=True)
 class String:
     """Any text; a ``str``."""
 

@@ -235,6 +235,7 @@ class LinesTests(SynchronousTestCase):
             "host all all 1.2.3.4 a,b md5": "multiple values specified for netmask",
             "host all all x/8 md5": 'specifying both host name and CIDR mask is invalid: "x/8"',
             "host all all x.org md5": 'host name "x.org" is not supported as an address',
+            'host all all "all" md5': 'host name "all" is not supported as an address',
             'host all all "" md5': 'host name "" is not supported as an address',
             "local all all": "end-of-line before authentication method",
             "local all all a,b": "multiple values specified for authentication type",

@@ -48,6 +48,7 @@ class UserlistTests(SynchronousTestCase):
             f'"a" {secret}': "invalid line",
             f'"a""{secret}"': "invalid line",
             f'"a" "{secret}': "invalid line",
+            f'"a" "{secret}""': "invalid line",
             f'# "a" "{secret}"': "invalid line",
             f'"" "{secret}"': "user name is empty or too long",
             f'"{"a" * 64}" "{secret}"': "user name is empty or too long",
@@ -57,6 +58,7 @@ class UserlistTests(SynchronousTestCase):
             f'"a" "SCRAM-SHA-256${secret}"': 'the SCRAM verifier of user "a" is not valid',
             f'"a" "{VERIFIER[:-2]}"': 'the SCRAM verifier of user "a" is not valid',
             f'"a" "{VERIFIER.replace(KEY, "AAAA")}"': 'the SCRAM verifier of user "a" is not valid',
+            f'"a" "{VERIFIER.replace(KEY, "AAAA", 1)}"': 'the SCRAM verifier of user "a" is not valid',
             f'"a" "{VERIFIER.replace("4096", "0")}"': 'the SCRAM verifier of user "a" is not valid',
             f'"a" "{VERIFIER.replace("4096", "99999999999")}"': 'the SCRAM verifier of user "a" is not valid',
         }
