@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import traceback
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -43,6 +44,9 @@ def _outcome(world: World) -> Outcome:
         _run(world)
     except Failed as failed:
         return Outcome(world.seed, str(failed), world.history, world.counts)
+    except Exception as error:  # noqa: BLE001 -- of the relay or ours: the other seeds go on
+        where = traceback.format_exception_only(error)[-1].strip()
+        return Outcome(world.seed, f"an exception that nobody caught: {where}", world.history, world.counts)
     finally:
         world.close()
     return Outcome(world.seed, "", world.history, world.counts)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from walsender.errors import DataCorrupted, WalFileError, WalFileMissing, file_error
@@ -237,14 +238,13 @@ class Follower:
         identity = directory.identity
         assert identity is not None, "there is WAL, so it is somebody's"
         geometry = identity.geometry
-        holder = directory.timeline_on_line(timeline, number)
-        own = segment_name(holder, number, geometry)
-        listed = directory.file_for_reading(timeline, number) or own
-        base = base_name(listed)
+        own = segment_name(directory.timeline_on_line(timeline, number), number, geometry)
+        listed = tuple(directory.files_for_reading(timeline, number)) or (own,)
+        # The listing may be older than the file, and a .partial may have got its final name.
+        forms = ((name, *(base_name(name) + form for form in directory.forms)) for name in listed)
         missing = OSError(errno.ENOENT, os.strerror(errno.ENOENT))
         damaged: CannotDecompress | None = None
-        # The listing may be older than the file, and a .partial may have got its final name.
-        for name in dict.fromkeys((listed, *(base + form for form in directory.forms))):
+        for name in dict.fromkeys(chain.from_iterable(forms)):
             try:
                 segment = self._open_file(name, look, number, end)
             except CannotDecompress as error:
@@ -284,9 +284,11 @@ class Follower:
                 detail=f"WAL file database system identifier is {header.long.system_identifier}, "
                 f"the directory's is {identity.system_identifier}.",
             )
-        # What pg_receivewal compresses it writes anew when it is restarted, in the same file.
-        rewritten = name.endswith(PARTIAL) and compression_of(name) is not None
-        if (validated is None or rewritten) and not self._reaches(segment, look.directory, stop, rewritten):
+        # Whoever was writing it may have been cut off in it by a power failure, with a hole in its middle,
+        # and what pg_receivewal compresses it writes anew when it is restarted, in the same file.
+        growing = name.endswith(PARTIAL)
+        changes = growing and compression_of(name) is not None
+        if (validated is None or changes) and not self._reaches(segment, look.directory, stop, growing):
             return None  # preallocated, and still being copied in
         if self._sync:
             self._check_trusted(name, segment.identity)
@@ -313,20 +315,20 @@ class Follower:
             return None
         return header if header.address == identity.geometry.lsn(position) else None
 
-    def _reaches(self, segment: OpenSegment, directory: WalDirectory, stop: int, rewritten: bool) -> bool:
+    def _reaches(self, segment: OpenSegment, directory: WalDirectory, stop: int, growing: bool) -> bool:
         """
         Return whether a file that no look has validated has its WAL up to *stop*.
 
         Files are copied in order, so its last page tells; but behind a switch to the next
         segment there are no pages, and then its records have to be looked at.
 
-        :param rewritten: it may have something else in its middle, so look at all of its pages.
+        :param growing: it may have something else in its middle, so look at all of its pages.
         """
         identity = directory.identity
         assert identity is not None, "there is WAL, so it is somebody's"
         geometry = identity.geometry
         last_page = geometry.page_start(stop - 1)
-        if not rewritten and self._page_header(segment.descriptor, segment.start, last_page, identity):
+        if not growing and self._page_header(segment.descriptor, segment.start, last_page, identity):
             return True
         timeline = parse_file_name(segment.name).timeline
         number = geometry.segment_number(segment.start)

@@ -81,7 +81,7 @@ class Reception:
         # A slot remembers what its last walsender was told; a stream with an end of ours has none.
         self._told_feedback = until is None
         self._alive: Callable[[], None] | None = alive
-        self._paused = False
+        self._paused = self._stopped = False
         self._result: Sequence[Row] | Failure | None = None
         self._timer: IDelayedCall | None = None
         self._timeout = timeout
@@ -103,9 +103,9 @@ class Reception:
 
     def wal_message_received(self, body: bytes) -> None:
         """See `ICopyReceiver`."""
-        assert self._silence is not None, "the stream has begun"
-        if self._result is not None:
+        if self._stopped:
             return
+        assert self._silence is not None, "the stream has begun"
         self._silence.reply_received()
         try:
             message = _LAYOUT.decode_walsender(memoryview(body))
@@ -122,6 +122,8 @@ class Reception:
 
     def batch_received(self) -> None:
         """See `ICopyReceiver`."""
+        if self._stopped:
+            return
         assert self._commits is not None, "the stream has begun"
         self._commits.commit(max(0, self._upstream_end - self._received))
         if self._commits.waiting > MOST_WAITING and not self._paused:
@@ -247,7 +249,7 @@ class Reception:
 
     def _end(self, result: Sequence[Row] | Failure) -> None:
         """The stream is over; what has come is still made durable."""
-        if self._result is None:
+        if not self._stopped:
             self._result = result
             self.stop()
             if self._commits is not None:
@@ -266,7 +268,8 @@ class Reception:
             self.ended.callback(result)
 
     def stop(self) -> None:
-        """Say nothing more."""
+        """Say nothing more, and hear nothing: who gives a stream up before it begins may still be sent it."""
+        self._stopped = True
         if self._silence is not None:
             self._silence.stop()
         timer, self._timer = self._timer, None

@@ -170,9 +170,7 @@ class SegmentWriter:
             except OSError as error:
                 raise file_error(f'could not open file "pg_wal/{candidate}"', error) from error
             if identity in self._distrusted:
-                self.close()
-                self._make(name + PARTIAL + REPLACEMENT)
-                self._is_replacement = True
+                self._replace(name + PARTIAL)
             else:
                 self._file = CoveredFile(candidate, identity)
                 self._is_complete = candidate == name
@@ -186,6 +184,31 @@ class SegmentWriter:
             self._is_replacement = self._valid > self._geometry.segment_start(number)
             self._make(name + PARTIAL + REPLACEMENT if self._is_replacement else name + PARTIAL)
         self._used.append(self._file)
+
+    def _replace(self, name: str) -> None:
+        """
+        Make a file in the place of the open one, which is not trusted.
+
+        Behind the last whole record, which is where valid WAL ends after a crash, the old one may have the
+        beginning of the next, durable long since and promised.  The new one must not take it away.
+        """
+        old, self._descriptor = self._descriptor, -1
+        try:
+            self._make(name + REPLACEMENT)
+            self._is_replacement = True
+            size = self._geometry.segment_size
+            offset = min(size, max(0, self._valid - self._geometry.segment_start(self._number)))
+            while offset < size:
+                try:
+                    data = self._files.read(old, min(len(_ZEROS), size - offset), offset)
+                except OSError as error:
+                    raise file_error(f'could not read file "pg_wal/{name}"', error) from error
+                if not data:
+                    break
+                offset += self._written([data], offset)
+        finally:
+            self._files.close(old)
+        self._unsynced = True
 
     def _make(self, name: str) -> None:
         """Make a segment's file with its full size; a crash leaves it whole, or a file with no WAL in it."""

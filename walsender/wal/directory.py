@@ -185,8 +185,12 @@ class WalDirectory:
         return earliest
 
     def file_for_reading(self, timeline: int, number: int) -> str | None:
+        """Return the first of `files_for_reading`."""
+        return next(self.files_for_reading(timeline, number), None)
+
+    def files_for_reading(self, timeline: int, number: int) -> Iterator[str]:
         """
-        Return the name of the file from which segment *number* is read for a client on *timeline*.
+        Yield the names of the files from which segment *number* can be read for a client on *timeline*.
 
         The segment in which *timeline* ends (in the current timeline's history) is read from a descendant's
         file, where it is complete in any case, and only then from its own.  Before *timeline*'s first
@@ -195,11 +199,10 @@ class WalDirectory:
         Source: PostgreSQL, src/backend/replication/walsender.c, WalSndSegmentOpen.
         """
         if self.identity is None:
-            return None
+            return
         for holder in self.holders(timeline, number):
             if name := self.file_for(holder, number):
-                return name
-        return None
+                yield name
 
     def holders(self, timeline: int, number: int) -> Iterator[int]:
         """Yield the timelines in whose files segment *number* is looked for, as `file_for_reading` does."""

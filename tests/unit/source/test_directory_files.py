@@ -126,6 +126,21 @@ class TimelineTests(SourceTestCase):
         self.assertEqual(FIRST, self.successResultOf(source.open_segment(1, 1)).name)
         self.assertEqual(FIRST, self.successResultOf(source.open_segment(2, 1)).name)
 
+    def test_holeInTheNextTimelinesFile(self) -> None:
+        """A growing file that a power failure has left with a hole is not read; the older one is whole."""
+        maker = some_wal()
+        maker.write(self.path)
+        maker.fork()
+        maker.record(500)
+        maker.write(self.path, partial=True)
+        newer = "00000002" + SECOND[8:] + ".partial"
+        with (self.path / newer).open("r+b") as file:
+            file.seek(20 * 8192)
+            file.write(bytes(8192))
+        source = self.source()
+        self.assertEqual(1, source.timeline)
+        self.assertEqual(SECOND, self.successResultOf(source.open_segment(1, 2)).name)
+
 
 class OpeningTests(SourceTestCase):
     """Segments that are opened to be sent."""

@@ -122,6 +122,24 @@ class ReceptionTests(SynchronousTestCase):
         self.clock.advance(5)
         self.assertEqual(self.session.told, [])
 
+    def test_whatComesAfterItWasGivenUpIsIgnored(self) -> None:
+        """Who stops before the upstream has answered is sent WAL for as long as the last commit takes."""
+        reception = Reception(
+            self.clock,
+            self.session,  # type: ignore[arg-type]
+            Geometry.contiguous(MIB),
+            MIB,
+            MIB,
+            timeout=10,
+            status_interval=1,
+        )
+        reception.stop()
+        self.reception = reception
+        self.wal(MIB, 100)
+        reception.session_lost(UpstreamError("gone"))
+        self.assertEqual(self.session.told, [])
+        self.assertNoResult(reception.ended)
+
     def test_flushedIsNeverAheadOfReceived(self) -> None:
         """What the directory has from before does not count until it has been compared."""
         reception = Reception(

@@ -279,6 +279,19 @@ class DistrustTests(RelayTestCase):
         self.assertEqual(relay.files.path_identity(f"/wal/{FIRST}.partial"), number)
         self.assertEqual(relay.distrusted, set())
 
+    def test_aNewFileKeepsThePromisedBeginningOfARecord(self) -> None:
+        """Behind the last whole record, where WAL ends after a crash, more has been promised."""
+        relay = self.relay()
+        relay.commit(MIB + 300 * KIB)
+        relay.writer.close()
+        relay.distrusted.add(relay.files.path_identity(f"/wal/{FIRST}.partial"))
+        relay.new_writer(valid=MIB + 290 * KIB)
+        commit = relay.writer.commit([relay.wal(MIB + 295 * KIB)])
+        self.assertEqual(commit.position, MIB + 295 * KIB)
+        self.assertEqual(
+            relay.content(f"{FIRST}.partial")[: 300 * KIB], relay.cluster.wal(1, MIB, MIB + 300 * KIB)
+        )
+
 
 class PromiseTests(RelayTestCase):
     """What is told as durable is durable: the ledger looks at the platter after each operation."""
