@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from walsender.wal import Identity, WritableFiles
 
 _TEMPORARY: Final = ".tmp"
+_TIMELINE: Final = 8  # digits at the beginning of a segment's name
 
 
 class DurableFiles:
@@ -76,19 +77,18 @@ class DurableFiles:
             self._files.remove(path)
             self._forget(identity)
 
-    def renew(self, identity: Identity, busy: int | None = None) -> list[str]:
+    def renew(self, identity: Identity, busy: str = "") -> list[str]:
         """
         Put a copy in the place of a file whose sync has failed.
 
-        :param busy: timeline that is being received: whoever writes its growing segment must keep the file.
-            ``None``: nobody writes.
+        :param busy: name of the segment that is being received: its writer must keep its file, and those
+            behind it.  Empty: nobody writes.
         :returns: names of the copies.
         """
         renewed: list[str] = []
         with contextlib.suppress(OSError):
             for name in self._files.list_directory(self._path):
-                file = parse_file_name(name)
-                if file.kind is FileKind.PARTIAL and file.timeline == busy:
+                if parse_file_name(name).kind is FileKind.PARTIAL and _is_or_follows(name, busy):
                     continue
                 with contextlib.suppress(OSError):
                     if self._files.path_identity(f"{self._path}/{name}") == identity:
@@ -136,6 +136,11 @@ class DurableFiles:
         while written < len(content):
             written += self._files.write(descriptor, [view[written:]], written)
         self._files.sync_data(descriptor)
+
+
+def _is_or_follows(name: str, segment: str) -> bool:
+    """Return whether a file is that of *segment*, or of a later one of its timeline."""
+    return bool(segment) and name[:_TIMELINE] == segment[:_TIMELINE] and name >= segment
 
 
 __all__ = ["DurableFiles"]

@@ -131,7 +131,9 @@ class RelaySource(HeldWal):
     def _not_opened(self, failure: Failure) -> Failure:
         """A file that cannot be synced is not served; for the next who wants it there will be a copy."""
         if isinstance(failure.value, SyncFailed):
-            renewed = self._run_commit(self._durable.renew, failure.value.identity, self._receiving)
+            number = self.geometry.segment_number(self._receiving_at)
+            busy = segment_name(self._receiving, number, self.geometry) if self._receiving else ""
+            renewed = self._run_commit(self._durable.renew, failure.value.identity, busy)
             renewed.addCallback(self._renewed)
             renewed.addErrback(lambda reason: self._log.failure("copying a WAL file failed", reason))
         return failure

@@ -133,6 +133,18 @@ class RelayStartTests(SourceTestCase):
         self.failureResultOf(self.relay.open_segment(1, 3)).trap(SyncFailed)
         self.assertIs(self.file(name), partial)
 
+    def test_whatWasLeftBehindOnTheTimelineThatIsReceivedIsCopied(self) -> None:
+        """Receiving has gone on further on: nobody writes to a growing segment that it left."""
+        self.promote(2)
+        self.promote(3)
+        name = "000000020000000000000003.partial"
+        self.successResultOf(self.relay.start())
+        partial = self.file(name)
+        self.relay.keep_from(2, 4 * MIB, self.cluster.geometry, bool, bool)
+        self.disk.failing["sync"] = [errno.EIO]
+        self.failureResultOf(self.relay.open_segment(1, 3)).trap(SyncFailed)
+        self.assertIsNot(self.file(name), partial)
+
     def promote(self, timeline: int) -> None:
         """Let another timeline begin in the third segment, and hold that too."""
         self.cluster.promote(0)
