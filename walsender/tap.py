@@ -20,6 +20,7 @@ from walsender.errors import ConfigurationError
 from walsender.preflight import check_endpoints, check_locks
 from walsender.service import WalSenderService
 from walsender.settings import Option, Settings, options
+from walsender.settings.values import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -131,5 +132,4 @@ def _giver_up(config: Options) -> Callable[[str], NoReturn]:
 
 def _one_line(message: str) -> str:
     """Return what to print; names of files may hold anything, and what does not print is escaped."""
-    printable = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in message)
-    return f"walsender: {''.join(printable)}"
+    return f"walsender: {printable(message)}"
