@@ -3,24 +3,28 @@ Threads for one kind of work each, so that other work that hangs does not hold i
 
 As Twisted's ThreadPool, with less on the way: a commit goes to a thread and back between a
 primary's COMMIT and its arrival at a standby, and the pool's own work took a third of the
-time for that.
+time for that.  What is done is told through a descriptor of its own: the reactor's way of
+being called from threads takes another turn.
 """
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
+from collections import deque
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.internet.interfaces import IReactorFromThreads
-
 _Job: TypeAlias = "tuple[Deferred[Any], Callable[..., object], tuple[object, ...], dict[str, object]]"
+_Jobs: TypeAlias = "queue.SimpleQueue[_Job | None]"
 
 
 class WorkThreads:
@@ -32,17 +36,22 @@ class WorkThreads:
     :param name: of the threads, for whoever looks at the process.
     """
 
-    def __init__(self, reactor: IReactorFromThreads, name: str, count: int = 1) -> None:
+    def __init__(self, reactor: IReactorFDSet, name: str, count: int = 1) -> None:
         self._reactor = reactor
         self._name = name
         self._count = count
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs: _Jobs = queue.SimpleQueue()
 
     def start(self) -> None:
-        """Begin to work."""
+        """
+        Begin to work.
+
+        :raises OSError: there is no descriptor left.
+        """
         self._jobs = queue.SimpleQueue()
+        results = _Results(self._reactor, self._count)
         for _ in range(self._count):
-            threading.Thread(target=self._work, args=(self._jobs,), name=self._name, daemon=True).start()
+            threading.Thread(target=_work, args=(self._jobs, results), name=self._name, daemon=True).start()
 
     def stop(self) -> None:
         """Do what has come already, and no more."""
@@ -55,21 +64,70 @@ class WorkThreads:
         self._jobs.put((done, function, args, kwargs))
         return done
 
-    def _work(self, jobs: queue.SimpleQueue[_Job | None]) -> None:
-        while (job := jobs.get()) is not None:
-            self._do(*job)
-            del job  # it may hold a file, and the next one may be long in coming
 
-    def _do(
-        self,
-        done: Deferred[Any],
-        function: Callable[..., object],
-        args: tuple[object, ...],
-        kwargs: dict[str, object],
-    ) -> None:
-        try:
-            result = function(*args, **kwargs)
-        except BaseException:  # noqa: BLE001 -- whoever waits for it is told
-            self._reactor.callFromThread(done.errback, Failure())
-        else:
-            self._reactor.callFromThread(done.callback, result)
+def _work(jobs: _Jobs, results: _Results) -> None:
+    while (job := jobs.get()) is not None:
+        _do(results, *job)
+        del job  # it may hold a file, and the next one may be long in coming
+    results.put(None, None)
+
+
+def _do(
+    results: _Results,
+    done: Deferred[Any],
+    function: Callable[..., object],
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+) -> None:
+    try:
+        result = function(*args, **kwargs)
+    except BaseException:  # noqa: BLE001 -- whoever waits for it is told
+        results.put(done.errback, Failure())
+    else:
+        results.put(done.callback, result)
+
+
+@implementer(IReadDescriptor)
+class _Results:
+    """
+    The way back into the reactor's thread.
+
+    :param threads: how many use it; it ends when all of them have.
+    """
+
+    def __init__(self, reactor: IReactorFDSet, threads: int) -> None:
+        self._reactor = reactor
+        self._threads = threads
+        self._results: deque[tuple[Callable[[Any], object] | None, object]] = deque()
+        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        reactor.addReader(self)
+
+    def put(self, tell: Callable[[Any], object] | None, result: object) -> None:
+        """Have *tell* called with *result*; from any thread.  ``None``: that was this thread's last."""
+        self._results.append((tell, result))
+        os.eventfd_write(self._event, 1)
+
+    def fileno(self) -> int:
+        """See `IFileDescriptor`."""
+        return self._event
+
+    def doRead(self) -> None:
+        """See `IReadDescriptor`: there are results."""
+        os.eventfd_read(self._event)
+        # No more than there are now: what comes meanwhile has made the descriptor readable again.
+        for _ in range(len(self._results)):
+            tell, result = self._results.popleft()
+            if tell is not None:
+                tell(result)
+            else:
+                self._threads -= 1
+        if not self._threads:
+            self._reactor.removeReader(self)
+            os.close(self._event)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """See `IFileDescriptor`: the reactor ends."""
+
+    def logPrefix(self) -> str:
+        """See `ILoggingContext`."""
+        return "threads"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import select
 import threading
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -11,27 +12,30 @@ from twisted.trial.unittest import SynchronousTestCase
 from walsender.work_threads import WorkThreads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IReadDescriptor
 
 DEADLINE_S = 30
 
 
 class _Reactor:
-    """Keeps what threads ask for, until the test does it."""
+    """Watches what is to be watched when the test says so."""
 
     def __init__(self) -> None:
-        self._calls: SimpleQueue[tuple[Callable[..., object], tuple[object, ...]]] = SimpleQueue()
+        self.readers: list[IReadDescriptor] = []
 
-    def callFromThread(self, function: Callable[..., object], *args: object) -> None:
-        """See `IReactorFromThreads`."""
-        self._calls.put((function, args))
+    def addReader(self, reader: IReadDescriptor) -> None:
+        """See `IReactorFDSet`."""
+        self.readers.append(reader)
+
+    def removeReader(self, reader: IReadDescriptor) -> None:
+        """See `IReactorFDSet`."""
+        self.readers.remove(reader)
 
     def turn(self) -> None:
-        """Do the next thing that was asked for."""
-        function, args = self._calls.get(timeout=DEADLINE_S)
-        function(*args)
+        """Wait until there is something to read, and have it read."""
+        readable, _, _ = select.select(self.readers, [], [], DEADLINE_S)
+        readable[0].doRead()
 
 
 class WorkThreadsTests(SynchronousTestCase):
@@ -66,7 +70,7 @@ class WorkThreadsTests(SynchronousTestCase):
         done: list[int] = []
         for number in range(20):
             self.threads.run(done.append, number)
-        for _ in range(20):
+        while len(done) < 20:
             self.reactor.turn()
         self.assertEqual(list(range(20)), done)
 
@@ -77,6 +81,24 @@ class WorkThreadsTests(SynchronousTestCase):
         self.assertEqual(5, self.result(last))
         self.threads.start()
         self.assertEqual(6, self.result(self.threads.run(int, "6")))
+
+    def test_stoppedLeavesNothing(self) -> None:
+        """When all that came is done, nothing is watched any more, and no descriptor is left."""
+        (reader,) = self.reactor.readers
+        last = self.threads.run(int, "5")
+        self.threads.stop()
+        while self.reactor.readers:
+            self.reactor.turn()
+        self.assertEqual(5, self.successResultOf(last))
+        self.assertRaises(OSError, os.fstat, reader.fileno())
+
+    def test_resultThatAsksForMore(self) -> None:
+        """Who asks for more when he is told waits for another turn, so that others have theirs."""
+        again: list[Deferred[Any]] = []
+        first = self.threads.run(int, "1")
+        first.addCallback(lambda _: again.append(self.threads.run(int, "2")))
+        self.reactor.turn()
+        self.assertEqual(2, self.result(again[0]))
 
     def test_nothingIsKept(self) -> None:
         """A thread that waits for work keeps nothing of the last: it may have been an open file."""
