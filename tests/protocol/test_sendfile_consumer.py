@@ -183,6 +183,42 @@ class SendingTests(SendfileTestCase):
         self.assertEqual(8 + 3 * 14 + 0x100060, len(received))
 
 
+class AtHandTests(SendfileTestCase):
+    """WAL that needs no file."""
+
+    def test_levelStandbyGetsIt(self) -> None:
+        """What is at hand needs no file; what was asked for before goes first."""
+        peer = self.peer(END)
+        peer.run()
+        newest = peer.source.grow_at_hand(b"at hand!")
+        self.assertEqual([(END, newest.end, b"at hand!")], wal_messages(peer.run()))
+
+    def test_fullSocket(self) -> None:
+        """What the socket does not take at once goes when it has room, whole, and WAL goes on behind it."""
+        peer = self.peer(END)
+        peer.run()
+        data = wal_bytes(END, END + (48 << 10))
+        for _ in range(8):
+            peer.source.grow_at_hand(
+                wal_bytes(peer.source.flush_position, peer.source.flush_position + len(data))
+            )
+        peer.source.newest = None
+        peer.source.grow(peer.source.flush_position + 100)
+        self.assertWal(END, END + 8 * len(data) + 100, peer.run())
+
+    def test_keepaliveBehindIt(self) -> None:
+        """A keepalive that is asked for while the socket is full comes behind the whole message."""
+        peer = self.peer(END)
+        peer.run()
+        length = 60 << 10
+        peer.source.grow_at_hand(wal_bytes(END, END + length))
+        peer.source.grow_at_hand(wal_bytes(END + length, END + 2 * length))
+        peer.protocol._stream._ask_for_reply()
+        received = peer.run()
+        self.assertWal(END, END + 2 * length, received)
+        self.assertEqual(1, len(keepalives(received)))
+
+
 class ColdTests(SendfileTestCase):
     """WAL that is not in the page cache."""
 

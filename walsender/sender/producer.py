@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from walsender.sender.interfaces import IStreamOwner, IWalConsumer
+    from walsender.source import NewestWal
     from walsender.wire.dialect import Dialect
 
 
@@ -222,23 +223,46 @@ class WalProducer:
                 self._open(position, message_end)
                 return not self._opening  # what others read is open at once
             self._cursor.read_ahead(end)
-            prefix = self._dialect.wal_header(
-                self._geometry.lsn(position),
-                self._geometry.lsn(end),
-                self._clock.seconds(),
-                message_end - position,
-            )
             self._message_end = message_end
             self._caught_up = False
+            newest = self._source.newest
+            if (
+                newest is not None
+                and newest.start == position
+                and newest.end == message_end == end
+                and newest.timeline == self._timeline
+            ):
+                self._send_newest(newest)
+                return True
+            prefix = self._header(position, message_end)
         piece = self._cursor.slice(position, min(self._message_end, position + self._consumer.read_size))
         assert piece is not None, "all files of a message are open before it begins"
         self.sent_position = position + piece.length
         self._consumer.send(prefix, piece)
+        self._read_sent()
+        return True
+
+    def _send_newest(self, newest: NewestWal) -> None:
+        """Send what is at hand, in one message, which is made for the first who is level with the source."""
+        message = newest.messages.get(self._dialect)
+        if message is None:
+            message = self._header(newest.start, newest.end) + newest.data
+            newest.messages[self._dialect] = message
+        self.sent_position = newest.end
+        self._consumer.write(message)
+        self._read_sent()
+
+    def _header(self, start: int, end: int) -> bytes:
+        lsn = self._geometry.lsn
+        return self._dialect.wal_header(
+            lsn(start), lsn(self._end.position), self._clock.seconds(), end - start
+        )
+
+    def _read_sent(self) -> None:
         if self.sent_position == self._message_end and not self._stopped:
             self._owner.wal_sent(self.sent_position)
             if self._at_boundary is not None:
                 self._stop_here()
-        return True
 
     def _send_waiting_keepalive(self) -> None:
         keepalive = self._dialect.keepalive(

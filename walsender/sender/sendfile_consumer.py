@@ -143,8 +143,9 @@ class SendfileConsumer:
         if self._without_socket:
             self._transport.write(data)
             return
+        waiting = self._watching and self._unsent()
         self._tail += data
-        if self._socket is not None and not self._warming and not self._watching:
+        if self._socket is not None and not self._warming and not waiting:
             self._push()
 
     def when_drained(self, drained: Callable[[], None]) -> None:

@@ -3,6 +3,7 @@
 from walsender.source.directory import DirectorySource
 from walsender.source.fetching import AT_ONCE, Fetching, IWalProvider
 from walsender.source.interfaces import IWalSource, IWalSubscriber, SegmentUnavailable, TimelineEnd
+from walsender.source.newest import NewestWal
 from walsender.source.relay import RelaySource
 from walsender.source.segment_file import Cursor, OpenSegment, WalSlice
 from walsender.source.shelves import RelayShelf, TemporaryShelf
@@ -15,6 +16,7 @@ __all__ = [
     "IWalProvider",
     "IWalSource",
     "IWalSubscriber",
+    "NewestWal",
     "OpenSegment",
     "RelayShelf",
     "RelaySource",

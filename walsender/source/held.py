@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from walsender.lsn import Geometry
     from walsender.source.fetching import Fetching
     from walsender.source.follower import Follower, Look
+    from walsender.source.newest import NewestWal
     from walsender.wal import WalDirectory
 
 
@@ -55,6 +56,7 @@ class HeldWal:
         self._segments = SegmentFiles(self._open, self._released)
         self._subscribers: dict[IWalSubscriber, None] = {}
         self._look: Look | None = None
+        self.newest: NewestWal | None = None
         self.fetching: Fetching | None = None
 
     # IWalSource
@@ -217,12 +219,14 @@ class HeldWal:
         segment.retired = validated is not None and validated.identity != segment.identity
         return segment
 
-    def _take_over(self, look: Look) -> None:
+    def _take_over(self, look: Look, newest: NewestWal | None = None) -> None:
         """Show what a look found, and tell those who send."""
         before, self._look = self._look, look
+        self.newest = newest
         for name, identity in look.end.covered:
             self._segments.retire_others(base_name(name), identity)
-        self._segments.retire(look.gone)
+        if look.gone:
+            self._segments.retire(look.gone)
         if before is None or (before.end.timeline, before.end.position) != (
             look.end.timeline,
             look.end.position,

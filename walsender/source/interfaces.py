@@ -82,6 +82,10 @@ class IWalSource(Interface):
         "``int``: end of what is durable here on the current timeline; a standby may have all before it."
     )
 
+    newest = Attribute(
+        "`walsender.source.newest.NewestWal` or ``None``: the WAL before *flush_position*, if it is at hand."
+    )
+
     def end_of(timeline: int) -> TimelineEnd:
         """
         Return how far *timeline* may be sent.

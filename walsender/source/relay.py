@@ -20,6 +20,7 @@ from walsender.errors import WalFileError, file_error
 from walsender.source.durable_files import DurableFiles
 from walsender.source.follower import Follower, Look, remembered
 from walsender.source.held import HeldWal
+from walsender.source.newest import NewestWal
 from walsender.source.removal import SegmentRemover
 from walsender.upstream import Commit, GroupCommit, Room, SegmentWriter
 from walsender.wal import (
@@ -384,7 +385,10 @@ class RelaySource(HeldWal):
         if self._received:  # most commits change nothing of it
             validated = remembered(validated, self._received)
         self._received.clear()
-        self._take_over(Look(self._directory, end, validated))
+        newest = None
+        if commit.newest:
+            newest = NewestWal(timeline, commit.position - len(commit.newest), commit.newest)
+        self._take_over(Look(self._directory, end, validated), newest)
 
     def _add_files(self, identity: WalIdentity) -> None:
         """Take over what was received into the picture of the directory."""

@@ -22,7 +22,14 @@ from zope.interface import implementer
 
 from walsender.errors import StartPositionRefused, WalFileMissing
 from walsender.lsn import Geometry
-from walsender.source import IWalSource, IWalSubscriber, OpenSegment, SegmentUnavailable, TimelineEnd
+from walsender.source import (
+    IWalSource,
+    IWalSubscriber,
+    NewestWal,
+    OpenSegment,
+    SegmentUnavailable,
+    TimelineEnd,
+)
 from walsender.wal import REAL_FILES
 
 _WORD = 8
@@ -44,6 +51,7 @@ class ScriptedSource:
 
     :param position: where WAL ends at first.
     :param sparse: all segments are holes, which cost no disk however much there is.
+    :ivar newest: see `IWalSource`.
     :ivar holding: opening a segment waits for `release`.
     :ivar open_error: opening a segment fails with it.
     :ivar opened: numbers of the segments that were asked for, in order.
@@ -69,6 +77,7 @@ class ScriptedSource:
         self.byte_order = byte_order
         self.system_identifier = system_identifier
         self.directory_mode = 0o700
+        self.newest: NewestWal | None = None
         self.sparse = sparse
         self.holding = False
         self.open_error: Exception | None = None
@@ -87,6 +96,12 @@ class ScriptedSource:
         """Let WAL reach *position*."""
         self.flush_position = position
         self._tell()
+
+    def grow_at_hand(self, data: bytes) -> NewestWal:
+        """Let WAL grow by *data*, which is at hand, and in no file."""
+        self.newest = NewestWal(self.timeline, self.flush_position, data)
+        self.grow(self.newest.end)
+        return self.newest
 
     def switch(self, timeline: int, switchpoint: int, position: int | None = None) -> None:
         """

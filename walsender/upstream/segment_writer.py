@@ -39,6 +39,7 @@ REPLACEMENT: Final = ".new"
 
 _ZEROS: Final = bytes(1 << 20)
 _HEADER: Final = 64  # bytes; no long header is longer
+_LITTLE: Final = 64 << 10  # bytes of a commit that are worth keeping at hand
 
 
 @dataclass(slots=True)
@@ -51,6 +52,7 @@ class Commit:
     :ivar files: the files written to or compared with, by name, in the order in which they came into use.
     :ivar completed: numbers of the segments that have got their final names.
     :ivar failure: why the rest of what came is not kept; it ends with a whole segment then.
+    :ivar newest: what has come with this commit, up to *position*, if that is little; else nothing.
     """
 
     position: int
@@ -58,6 +60,7 @@ class Commit:
     files: list[CoveredFile] = field(default_factory=list)
     completed: list[int] = field(default_factory=list)
     failure: DiskFull | None = None
+    newest: bytes = b""
 
 
 class SegmentWriter:
@@ -123,7 +126,8 @@ class SegmentWriter:
         begin = self._position
         failure = None
         waiting = list(pieces)
-        self._expected = begin + sum(map(len, waiting)) + behind
+        end_of_all = begin + sum(map(len, waiting))
+        self._expected = end_of_all + behind
         while waiting:
             if self._descriptor < 0:
                 self._check_start(waiting)
@@ -142,7 +146,8 @@ class SegmentWriter:
                 self._complete()
         self._sync()
         position = max(self._position, self._valid)
-        return Commit(position, self._identity, self._used, self._completed, failure)
+        newest = b"".join(pieces) if position == end_of_all <= begin + _LITTLE else b""
+        return Commit(position, self._identity, self._used, self._completed, failure, newest)
 
     def close(self) -> None:
         """Let go of the file; what was not committed is not promised."""

@@ -69,6 +69,24 @@ class BranchTests(ReceiverTestCase):
         self.assertEqual(self.held(), (3, other.position))
 
 
+class AtHandTests(ReceiverTestCase):
+    def test_whatHasJustBecomeDurableIsAtHand(self) -> None:
+        """A little WAL that comes is kept for the standbys that are level; nothing is after the start."""
+        cluster = cluster_with(1.5)
+        upstream = Upstream(cluster)
+        self.receiver(upstream)
+        assert upstream.session is not None
+        upstream.session.deliver()
+        before = self.source.flush_position
+        cluster.write(300)
+        upstream.session.deliver()
+        newest = self.source.newest
+        assert newest is not None
+        self.assertEqual((newest.timeline, newest.start, newest.end), (1, before, cluster.position))
+        self.assertEqual(newest.data, cluster.wal(1, before, cluster.position))
+        self.assertIsNone(self.new_source().newest)
+
+
 class LeavingTests(ReceiverTestCase):
     def test_stopWhileACommitIsWaitedForIsHeard(self) -> None:
         """At the end of a timeline the receiver waits for the disk; told to stop then, it goes no further."""

@@ -61,6 +61,16 @@ class SegmentWriterTests(RelayTestCase):
         )
         self.assertEqual(relay.names(), [FIRST, SECOND, third])
 
+    def test_aSmallCommitKeepsItsWalAtHand(self) -> None:
+        """What has come with a commit is told, if it is little and nothing else became durable with it."""
+        relay = self.relay()
+        commit = relay.commit(MIB + 20 * KIB, MIB + 50 * KIB)
+        self.assertEqual(commit.newest, relay.cluster.wal(1, MIB, MIB + 50 * KIB))
+        self.assertEqual(relay.commit(MIB + 150 * KIB).newest, b"")
+        relay.writer.close()
+        relay.new_writer()
+        self.assertEqual(relay.commit(MIB + 100).newest, b"")
+
     def test_theIdentityIsTakenFromWhatComesFirst(self) -> None:
         """An empty directory becomes that of the cluster whose WAL comes."""
         relay = self.relay()
