@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from walsender.testing.wal_maker import WalMaker
 
 VERSIONS: Final = (16, 18)
+#: These need root and a loop device: ``tox -e power``.
+collect_ignore: Final = [] if "WALSENDER_POWER_FAILURES" in os.environ else ["test_power_failures.py"]
 CONTROL: Final = os.environ.get("WALSENDER_TEST_SERVER") == "postgres"
 
 
@@ -58,6 +60,13 @@ def space() -> Iterator[Path]:
     """A directory of PostgreSQL's for one test."""
     with workspace() as path:
         yield path
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """Whatever a test starts ends with it."""
+    with ExitStack() as made:
+        yield made
 
 
 @pytest.fixture(scope="session", params=VERSIONS, ids=lambda version: f"pg{version}")

@@ -95,6 +95,8 @@ def held(wal: Path, start: int, length: int) -> bytes:
         with path.open("rb") as file:
             file.seek(offset)
             piece = file.read(min(length, SEGMENT_SIZE - offset))
+        if not piece:
+            break
         content += piece
         start += len(piece)
         length -= len(piece)
