@@ -63,6 +63,7 @@ class _Files:
     """What is in all of them, read when this is made."""
 
     def __init__(self, settings: Settings) -> None:
+        self._ssl = settings.ssl
         self.rules = _read("hba_file", settings, load_hba, THIS_MACHINE)
         self.maps = _read("ident_file", settings, load_ident, IdentMaps())
         self.users = _read("auth_file", settings, load_userlist, Userlist())
@@ -78,7 +79,7 @@ class _Files:
         """Return what is doubtful about the others."""
         found: list[Problem] = []
         if self.rules.content is not None:
-            found += self.rules.content.warnings(ssl=False)
+            found += self.rules.content.warnings(ssl=self._ssl)
         if self.users.content is not None:
             found += self.users.content.warnings
         return found

@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from walsender.access import Access
+from walsender.encryption import Encryption
 from walsender.errors import ConfigurationError
 from walsender.preflight import (
     check_directory,
@@ -139,6 +140,7 @@ class WalSenderService(Service):
             sendfile=settings.sendfile,
             slots=self.slots,
         )
+        self._encryption = Encryption(settings, run_in_thread, partial(setattr, self.factory, "tls"))
         if identity is None:
             self.source.subscribe(self)
         elif isinstance(dialect, FirstDialect) and dialect.version >= _NO_SUCH_STANDBY:
@@ -281,6 +283,9 @@ class WalSenderService(Service):
             self._access.reload(self.settings).addErrback(
                 lambda failure: self.log.failure("cannot read who may come in", failure)
             )
+        self._encryption.reload(self.settings).addErrback(
+            lambda failure: self.log.failure("cannot read certificates", failure)
+        )
 
     # Inside
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import (
     IConsumer,
+    IOpenSSLServerConnectionCreator,
+    IProtocol,
     IPushProducer,
     IReactorCore,
     IReactorFDSet,
@@ -14,7 +16,7 @@ from twisted.internet.interfaces import (
     IReactorThreads,
     IReactorTime,
     ISystemHandle,
-    ITCPTransport,
+    ITLSTransport,
 )
 from zope.interface import Attribute, Interface
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.defer import Deferred
 
+    from walsender.auth import TlsInfo
     from walsender.errors import WalsenderError
     from walsender.sender.producer import WalProducer
     from walsender.source import TimelineEnd, WalSlice
@@ -39,8 +42,17 @@ class IServerReactor(
     """What is needed of a reactor."""
 
 
-class IClientTransport(ITCPTransport, IConsumer, IPushProducer, ISystemHandle):
+class IClientTransport(ITLSTransport, IConsumer, IPushProducer, ISystemHandle):
     """What is needed of a transport; Twisted's stream transports all have it."""
+
+    protocol: IProtocol = Attribute("who is given what arrives; under TLS that is the one who decrypts it.")
+
+
+class IServerTls(IOpenSSLServerConnectionCreator):
+    """Our certificate and key."""
+
+    def info(connection: Any) -> TlsInfo:
+        """Return what *connection*, an ``OpenSSL.SSL.Connection``, says of its ends after the handshake."""
 
 
 class IWalConsumer(Interface):

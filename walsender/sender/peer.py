@@ -8,6 +8,7 @@ import struct
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.error import ConnectionDone, ConnectionLost
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
@@ -50,3 +51,11 @@ def set_tcp_options(transport: IClientTransport) -> None:
     if isinstance(transport.getPeer(), (IPv4Address, IPv6Address)):
         transport.setTcpNoDelay(True)
         transport.setTcpKeepAlive(True)
+
+
+def error_text(error: BaseException | None) -> str:
+    """Return why a connection was lost; what OpenSSL says in its words, without the rest of its queue."""
+    if isinstance(error, (ConnectionDone, ConnectionLost)):
+        return "EOF detected"
+    queue = error.args[0] if error is not None and error.args else None
+    return str(queue[-1][-1] if isinstance(queue, list) and queue else error)

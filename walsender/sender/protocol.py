@@ -22,7 +22,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone
-from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol, IPushProducer
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IPushProducer,
+)
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -60,7 +65,7 @@ if TYPE_CHECKING:
 _MAX_HELD: Final = 64 << 10  # bytes of input kept while it is held back
 
 
-@implementer(IHalfCloseableProtocol, IPushProducer)
+@implementer(IHalfCloseableProtocol, IHandshakeListener, IPushProducer)
 class WalSender(Protocol):
     """
     One client's conversation.
@@ -109,6 +114,11 @@ class WalSender(Protocol):
         if self._is_held and self._buffer.pending > _MAX_HELD:
             self.transport.pauseProducing()
 
+    def handshakeCompleted(self) -> None:
+        """See `twisted.internet.interfaces.IHandshakeListener`."""
+        if self._entrance is not None:
+            self._entrance.handshake_completed(self)
+
     def readConnectionLost(self) -> None:
         """The client has closed its half: it will say no more, but may still listen."""
         if self.state is State.COMMAND and self._dialect.reports_lost_client:
@@ -124,6 +134,10 @@ class WalSender(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone; free everything."""
+        if self._entrance is not None:
+            self._entrance.connection_lost(reason)
+        elif self._stream is not None and reason.check(ConnectionDone):  # TLS knows no closed half
+            self.log.ended("unexpected EOF on standby connection")
         # An abort while a stream runs is its consumer's: sending has failed, which is no news.
         if self._stream is not None and not reason.check(ConnectionDone, ConnectionAborted):
             self.log.ended(f"could not receive data from client: {reason.getErrorMessage()}")
@@ -256,20 +270,9 @@ class WalSender(Protocol):
             self._transport_full = False
             self.transport.resumeProducing()
         entry, timeout = self.session.entry, self.session.parameters.wal_sender_timeout
-        consumer, clock, timer = factory.consumer(self.transport), factory.reactor, factory.timer
+        consumer, clock = factory.consumer(self.transport), factory.reactor
         self._stream = Stream(
-            self,
-            source,
-            self._dialect,
-            consumer,
-            entry,
-            clock,
-            timeline,
-            start,
-            timeout,
-            timer,
-            slot,
-            held=held,
+            self, source, self._dialect, consumer, entry, clock, timeline, start, timeout, slot, held=held
         )
         self.log.started(source.geometry.lsn(start), timeline)
         self._stream.start()

@@ -29,7 +29,7 @@ from walsender.wire import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from walsender.auth import IAuthenticationClient
+    from walsender.auth import IAuthenticationClient, TlsInfo
     from walsender.sender.factory import WalSenderFactory
     from walsender.sender.interfaces import IClientTransport
 
@@ -59,6 +59,7 @@ async def open_session(
     message: StartupMessage,
     transport: IClientTransport,
     client: IAuthenticationClient,
+    tls: TlsInfo | None,
 ) -> Session:
     """
     Let a client in, or not.
@@ -68,6 +69,7 @@ async def open_session(
     What it is told on the way is written; the order is the dialect's.  If this
     raises, no entry of the slot table is held.
 
+    :param tls: ``None`` if the connection is not encrypted.
     :raises walsender.errors.WalsenderError: it may not come in, or not now.  Every error is fatal here.
 
     Source: PostgreSQL, src/backend/tcop/postgres.c, PostgresMain, and utils/init/postinit.c, InitPostgres.
@@ -83,6 +85,7 @@ async def open_session(
         message.user,
         message.database,
         replication=mode is ReplicationMode.PHYSICAL,
+        tls=tls,
         peer_uid=peer_user_id(transport),
     )
     if factory.stopping:

@@ -89,6 +89,12 @@ class Settings:
     :ivar hba_file: rules for who may come in; empty: this machine only.
     :ivar ident_file: which system users may be which role; empty: there are no maps.
     :ivar auth_file: passwords; empty: nobody has one.
+    :ivar ssl: clients may encrypt.
+    :ivar ssl_cert_file: our certificate; as the other files empty: there is none.
+    :ivar ssl_key_file: its key.
+    :ivar ssl_ca_file: who may have signed clients' certificates.
+    :ivar ssl_crl_file: which of those certificates do not count any more.
+    :ivar ssl_min_protocol_version: ``TLSv1`` to ``TLSv1.3``.
     :ivar state_directory: where slots and the lock file are.
     :ivar fsync: flush WAL before sending it.
     :ivar verify_wal: from where on WAL is checked before the start; 0: the earliest place, ``None``: nowhere.
@@ -121,6 +127,12 @@ class Settings:
     hba_file: str
     ident_file: str
     auth_file: str
+    ssl: bool
+    ssl_cert_file: str
+    ssl_key_file: str
+    ssl_ca_file: str
+    ssl_crl_file: str
+    ssl_min_protocol_version: str
     state_directory: str
     fsync: bool
     verify_wal: LSN | None

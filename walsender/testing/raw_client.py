@@ -12,6 +12,7 @@ import struct
 from typing import TYPE_CHECKING, Final, NamedTuple, Self
 
 if TYPE_CHECKING:
+    import ssl
     from types import TracebackType
 
 PROTOCOL_3_0: Final = 3 << 16
@@ -57,6 +58,12 @@ class RawConnection:
 
     def __init__(self, host: str, port: int, *, timeout_s: float = 30) -> None:
         self.socket = socket.create_connection((host, port), timeout=timeout_s)
+        self._file = self.socket.makefile("rb")
+
+    def encrypt(self, context: ssl.SSLContext) -> None:
+        """Go on under TLS; the server has said that it will, or must guess it from the first byte."""
+        self._file.close()
+        self.socket = context.wrap_socket(self.socket)
         self._file = self.socket.makefile("rb")
 
     def send(self, kind: bytes, body: bytes = b"") -> None:

@@ -128,6 +128,12 @@ class _Buffer:
         """Return the first byte that is not yet taken, if there is one; nothing is taken."""
         return self._bytes[0] if self._bytes else None
 
+    def take_all(self) -> bytes:
+        """Take everything, whatever it is."""
+        data = bytes(self._bytes)
+        self._bytes.clear()
+        return data
+
     def _length_word(self, at: int) -> int | None:
         if len(self._bytes) < at + _LENGTH_SIZE:
             return None

@@ -1,0 +1,164 @@
+"""Certificates and keys from files: what is in them, and why they are refused."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from OpenSSL import SSL
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from walsender.auth import TlsInfo
+from walsender.errors import ConfigurationError
+from walsender.sender import IServerTls
+from walsender.testing.certificates import Authority
+from walsender.tls import TlsFiles, load_tls
+
+
+class TlsTestCase(SynchronousTestCase):
+    """Has a directory with a certificate and an authority."""
+
+    def setUp(self) -> None:
+        """Make them."""
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.directory = Path(directory.name)
+        self.authority = Authority(self.directory)
+        self.certificate, self.key = self.authority.issue("localhost")
+
+    def files(self, **more: str) -> TlsFiles:
+        """Return the files, some of them others."""
+        given = {"certificate": str(self.certificate), "key": str(self.key), **more}
+        return TlsFiles(**given)
+
+
+class HandshakeTests(TlsTestCase):
+    """What is known after a handshake."""
+
+    def shake(self, certificate: tuple[Path, Path] | None = None, **more: str) -> TlsInfo:
+        """Shake hands in memory, and return what the server knows."""
+        tls = load_tls(self.files(**more))
+        verifyObject(IServerTls, tls)
+        server = tls.serverConnectionForTLS(None)  # type: ignore[arg-type]
+        server.set_accept_state()
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        if certificate is not None:
+            context.use_certificate_chain_file(str(certificate[0]))
+            context.use_privatekey_file(str(certificate[1]))
+        client = SSL.Connection(context, None)
+        client.set_connect_state()
+        for _ in range(4):
+            for one, other in ((client, server), (server, client)):
+                with contextlib.suppress(SSL.WantReadError):
+                    one.do_handshake()
+                with contextlib.suppress(SSL.WantReadError):
+                    other.bio_write(one.bio_read(1 << 16))
+        return tls.info(server)
+
+    def test_withoutCertificate(self) -> None:
+        """Nothing but our own end is known of who shows none."""
+        der = x509.load_pem_x509_certificate(self.certificate.read_bytes()).public_bytes(Encoding.DER)
+        hashed = hashlib.sha384(der).digest()  # signed with ECDSA and SHA-384
+        self.assertEqual(TlsInfo(end_point=hashed), self.shake())
+        authorities = str(self.authority.path)
+        self.assertEqual(TlsInfo(authorities=True, end_point=hashed), self.shake(authorities=authorities))
+
+    def test_withCertificate(self) -> None:
+        """The names in a certificate are as OpenSSL writes them."""
+        info = self.shake(self.authority.issue("a, b+ü"), authorities=str(self.authority.path))
+        self.assertTrue(info.verified)
+        self.assertEqual("a, b+ü", info.common_name)
+        self.assertEqual(r"CN=a\, b\+\C3\BC,O=T\C3\A9sts", info.distinguished_name)
+
+    def test_strangers(self) -> None:
+        """A certificate that nobody has signed whom we know ends the handshake, and so does a revoked one."""
+        other = Authority(self.directory, "other").issue("standby")
+        self.assertRaises(SSL.Error, self.shake, other, authorities=str(self.authority.path))
+        mine = self.authority.issue("standby")
+        revoked = str(self.authority.revoke(mine[0]))
+        options = {"authorities": str(self.authority.path), "revoked": revoked}
+        self.assertRaises(SSL.Error, self.shake, mine, **options)
+        self.assertTrue(self.shake(self.authority.issue("standby"), **options).verified)
+
+    def test_withoutHash(self) -> None:
+        """A certificate that is signed without a hash of its own cannot be bound to."""
+        certificate, key = Authority(self.directory, "edwards", ed25519_keys=True).issue("localhost")
+        tls = load_tls(TlsFiles(str(certificate), str(key)))
+        self.assertIsNone(tls.info(tls.serverConnectionForTLS(None)).end_point)  # type: ignore[arg-type]
+
+
+class RefusalTests(TlsTestCase):
+    """Files that cannot be used."""
+
+    def refusal(self, **more: str) -> str:
+        """Return why the files are refused."""
+        return self.assertRaises(ConfigurationError, load_tls, self.files(**more)).message
+
+    def test_missing(self) -> None:
+        """Each file is named, with the system's reason."""
+        nowhere = str(self.directory / "nowhere")
+        authorities = str(self.authority.path)
+        self.assertEqual(
+            f'could not access private key file "{nowhere}": No such file or directory',
+            self.refusal(key=nowhere),
+        )
+        for more, text in (
+            ({"certificate": nowhere}, "could not load server certificate file"),
+            ({"key": nowhere}, "could not access private key file"),
+            ({"authorities": nowhere}, "could not load root certificate file"),
+            (
+                {"authorities": authorities, "revoked": nowhere},
+                "could not load SSL certificate revocation list file",
+            ),
+        ):
+            self.assertTrue(self.refusal(**more).startswith(f'{text} "{nowhere}": '), self.refusal(**more))
+
+    def test_nonsense(self) -> None:
+        """What is no certificate or key is told from what is none for the other."""
+        path = self.directory / "nonsense"
+        path.touch(mode=0o600)
+        path.write_text("nonsense")
+        self.assertIn("could not load server certificate file", self.refusal(certificate=str(path)))
+        self.assertIn("could not load private key file", self.refusal(key=str(path)))
+        self.assertIn("could not load root certificate file", self.refusal(authorities=str(path)))
+        _, other = self.authority.issue("else")
+        self.assertIn("key values mismatch", self.refusal(key=str(other)))
+
+    def test_permissions(self) -> None:
+        """A key that others can read is none; a group may read root's."""
+        access = f'private key file "{self.key}" has group or world access: '
+        for mode, permitted in ((0o600, True), (0o400, True), (0o644, False), (0o620, False), (0o604, False)):
+            self.key.chmod(mode)
+            if permitted:
+                load_tls(self.files())
+            else:
+                self.assertTrue(self.refusal().startswith(access), oct(mode))
+        self.key.chmod(0o640)
+        if os.geteuid() == 0:
+            load_tls(self.files())
+        else:
+            self.assertTrue(self.refusal().startswith(access))
+        directory = str(self.directory)
+        self.assertIn("private key file", self.refusal(key=directory))
+
+    def test_owners(self) -> None:
+        """It must belong to us or to root; root may use anybody's."""
+        status = self.key.stat()
+        owner = status.st_uid
+
+        def fstat(_: int) -> Any:
+            return os.stat_result((0o100600, *status[1:4], 4242, *status[5:]))
+
+        self.patch(os, "fstat", fstat)
+        self.patch(os, "geteuid", lambda: owner or 1)
+        text = f'private key file "{self.key}" must be owned by the database user or root'
+        self.assertEqual(text, self.refusal())
+        self.patch(os, "geteuid", lambda: 0)
+        load_tls(self.files())
