@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "wal": {"errors", "lsn"},
     "wire": {"errors", "lsn"},
     "auth": {"errors", "lsn", "settings.file", "settings.values", "wire"},
+    "sql": {"errors", "lsn", "wire"},
     "upstream": {"errors", "lsn", "reply_timeout", "settings.values", "wal", "wire"},
     "source": {"errors", "lsn", "upstream", "wal"},
     "replication_slots": {"errors", "lsn"},

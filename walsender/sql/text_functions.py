@@ -1,0 +1,155 @@
+"""The functions of texts."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from walsender.wire import encode_text
+
+from .environment import Environment, Function
+from .errors import InvalidArgument
+from .types import (
+    ANY,
+    BOOL,
+    INT4,
+    TEXT,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+def _taken(environment: Environment, text: str) -> str:
+    environment.budget.take(len(text))
+    return text
+
+
+def _substring(_: Environment, text: str, start: int, count: int | None = None) -> str:
+    if count is None:
+        return text[max(start - 1, 0) :]
+    if count < 0:
+        raise NegativeLength("negative substring length not allowed")
+    return text[max(start - 1, 0) : max(start - 1 + count, 0)]
+
+
+class NegativeLength(InvalidArgument, sqlstate="22011"):
+    """A substring cannot be shorter than nothing."""
+
+
+def _left(_: Environment, text: str, count: int) -> str:
+    return text[:count] if count else ""
+
+
+def _right(_: Environment, text: str, count: int) -> str:
+    return text[-count:] if count else ""
+
+
+def _pad(environment: Environment, text: str, length: int, fill: str, *, before: bool) -> str:
+    environment.budget.take(max(length, 0))
+    text = text[: max(length, 0)]
+    missing = length - len(text)
+    if missing <= 0 or not fill:
+        return text
+    padding = (fill * (missing // len(fill) + 1))[:missing]
+    return padding + text if before else text + padding
+
+
+def _replace(environment: Environment, text: str, old: str, new: str) -> str:
+    if not old:
+        return text
+    environment.budget.take(len(text) + text.count(old) * max(len(new) - len(old), 0))
+    return text.replace(old, new)
+
+
+def _split_part(_: Environment, text: str, delimiter: str, number: int) -> str:
+    if number == 0:
+        raise InvalidArgument("field position must not be zero")
+    parts = text.split(delimiter) if delimiter else [text]
+    place = number - 1 if number > 0 else len(parts) + number
+    return parts[place] if 0 <= place < len(parts) else ""
+
+
+def joined(environment: Environment, separator: str, texts: Iterable[str | None]) -> str:
+    """Return *texts* with *separator* between, without those that are NULL."""
+    return _taken(environment, separator.join(text for text in texts if text is not None))
+
+
+def _quote_ident(_: Environment, text: str) -> str:
+    plain = text[:1].isalpha() and text.replace("_", "a").isalnum() and text == text.lower()
+    escaped = text.replace('"', '""')
+    return text if plain and text.isascii() else f'"{escaped}"'
+
+
+def _quote_literal(_: Environment, text: str) -> str:
+    escaped = text.replace("'", "''")
+    if "\\" in text:
+        backslashes = escaped.replace("\\", "\\\\")
+        return f"E'{backslashes}'"
+    return f"'{escaped}'"
+
+
+def text_functions() -> list[Function]:
+    """Return them."""
+    one, two = (TEXT,), (TEXT, TEXT)
+    found = [
+        Function("length", one, INT4, lambda _, text: len(text)),
+        Function("char_length", one, INT4, lambda _, text: len(text)),
+        Function("octet_length", one, INT4, lambda _, text: len(encode_text(text))),
+        Function("lower", one, TEXT, lambda _, text: text.lower()),
+        Function("upper", one, TEXT, lambda _, text: text.upper()),
+        Function("reverse", one, TEXT, lambda _, text: text[::-1]),
+        Function(
+            "md5",
+            one,
+            TEXT,
+            lambda _, text: hashlib.md5(encode_text(text), usedforsecurity=False).hexdigest(),
+        ),
+        Function("quote_ident", one, TEXT, _quote_ident),
+        Function("quote_literal", one, TEXT, _quote_literal),
+        Function("left", (TEXT, INT4), TEXT, _left),
+        Function("right", (TEXT, INT4), TEXT, _right),
+        Function("replace", (TEXT, TEXT, TEXT), TEXT, _replace),
+        Function("split_part", (TEXT, TEXT, INT4), TEXT, _split_part),
+        Function("position", two, INT4, lambda _, text, part: text.find(part) + 1),
+        Function("strpos", two, INT4, lambda _, text, part: text.find(part) + 1),
+        Function("starts_with", two, BOOL, lambda _, text, part: text.startswith(part)),
+        Function("concat_ws", (TEXT, ANY), TEXT, _concat_ws, strict=False, variadic=True),
+        Function("concat", (ANY,), TEXT, _concat, strict=False, variadic=True),
+    ]
+    found += [
+        Function(name, (TEXT, INT4, INT4), TEXT, _substring, optional=1) for name in ("substring", "substr")
+    ]
+    found += [
+        Function(name, (TEXT, INT4, TEXT), TEXT, _padding(before=before), optional=1)
+        for name, before in (("lpad", True), ("rpad", False))
+    ]
+    strips: tuple[tuple[str, Callable[[str, str], str]], ...] = (
+        ("btrim", str.strip),
+        ("ltrim", str.lstrip),
+        ("rtrim", str.rstrip),
+    )
+    found += [Function(name, two, TEXT, _stripping(strip), optional=1) for name, strip in strips]
+    return found
+
+
+def _concat_ws(environment: Environment, separator: str | None, *texts: str | None) -> str | None:
+    return None if separator is None else joined(environment, separator, texts)
+
+
+def _concat(environment: Environment, *texts: str | None) -> str:
+    return joined(environment, "", texts)
+
+
+def _padding(*, before: bool) -> Callable[..., str]:
+    def call(environment: Environment, text: str, length: int, fill: str = " ") -> str:
+        return _pad(environment, text, length, fill, before=before)
+
+    return call
+
+
+def _stripping(strip: Callable[[str, str], str]) -> Callable[..., str]:
+    def call(_: Environment, text: str, characters: str = " ") -> str:
+        return strip(text, characters) if characters else text
+
+    return call
