@@ -16,8 +16,8 @@ NUMBERED: Final = (
     "pass_time", "hold_threads",
 )  # fmt: skip
 SPOKEN: Final = (
-    "start_up", "ask_encryption", "say_hello", "cancel", "give_password", "command", "large", "report",
-    "end_copy",
+    "start_up", "ask_encryption", "say_hello", "cancel", "give_password", "begin_scram", "end_scram",
+    "command", "large", "report", "end_copy",
 )  # fmt: skip
 WORDED: Final = ("say", "text")
 TYPED: Final = ("message",)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 PARSERS: Final = (
     "command", "first_command", "startup_options", "startup_packet", "framing", "packets", "standby",
     "parameters",
+    "scram", "regex", "hba", "ident", "userlist",
 )  # fmt: skip
 # By how much of the time each gets.
 SHARES: Final = {"siege": 8, "machine": 4} | dict.fromkeys(PARSERS, 1)

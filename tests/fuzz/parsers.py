@@ -7,8 +7,12 @@ Every parser of what a client sends, as a function of bytes that may raise `Wals
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from typing import TYPE_CHECKING, Final
 
+from walsender.auth import load_hba, load_ident, load_userlist
+from walsender.auth.regex import InvalidRegex, compile_regex
+from walsender.auth.scram import ScramExchange, derive_verifier
 from walsender.errors import WalsenderError
 from walsender.sender.parameters import SessionParameters
 from walsender.testing.source import ScriptedSource
@@ -126,6 +130,7 @@ def standby(data: bytes) -> None:
     dialect_of(versions[choice], "little").decode_standby(body)
 
 
+_VERIFIER: Final = derive_verifier(b"secret", b"salt", 1)
 _SOURCE: Final = ScriptedSource(1 << 21)
 
 
@@ -149,6 +154,51 @@ def parameters(data: bytes) -> None:
     session.show(name)
 
 
+def scram(data: bytes) -> None:
+    """Two SCRAM messages, cut at the first NUL; nobody comes in who has not the password."""
+    choice, rest = _split(data, 4)
+    end_point = b"\x01" * 32 if choice & 1 else None
+    exchange = ScramExchange(_VERIFIER, end_point=end_point, new_nonce=lambda: b"nonce")
+    exchange.select(exchange.mechanisms[choice // 2 % len(exchange.mechanisms)].encode())
+    for message in rest.split(b"\0", 1):
+        step = exchange.receive(message)
+        assert step is None or not step.done, "let in without the password"
+
+
+def regex(data: bytes) -> None:
+    """A regular expression of an access file, searched in the longest name that a client can give."""
+    try:
+        pattern = compile_regex(decode_text(data))
+    except InvalidRegex:
+        return
+    for name in ("a" * 63, "ab" * 31, "\udcff" * 63):
+        pattern.search(name)
+
+
+def _file(data: bytes, load: Callable[[str], object]) -> None:
+    if b"include" in data or b"@" in data:
+        return  # what is included is read from this machine
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        load(file.name)
+
+
+def hba(data: bytes) -> None:
+    """A ``pg_hba.conf``: any bytes are rules, or an error that names lines."""
+    _file(data, load_hba)
+
+
+def ident(data: bytes) -> None:
+    """A ``pg_ident.conf``."""
+    _file(data, load_ident)
+
+
+def userlist(data: bytes) -> None:
+    """An ``auth_file``."""
+    _file(data, load_userlist)
+
+
 TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
     target.__name__: target
     for target in (
@@ -160,6 +210,11 @@ TARGETS: Final[Mapping[str, Callable[[bytes], None]]] = {
         packets,
         standby,
         parameters,
+        scram,
+        regex,
+        hba,
+        ident,
+        userlist,
     )
 }
 

@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Final
 
 from byte_script import scripted
+from gate import FIRST_BARE
 from parsers import VERSIONS as GRAMMARS
 from siege import VERSIONS
 from vocabulary import COMMANDS, PARAMETERS
 
 CORPUS: Final = Path(__file__).with_name("corpus")
+
+
+FIRST: Final = b"n,," + FIRST_BARE
 
 
 def _startup(*pairs: bytes, code: int = 0x30000) -> bytes:
@@ -61,6 +65,33 @@ def _sieges() -> dict[str, bytes]:
     found["cancel"] = scripted(
         180000, ("come_in",), ("stream",), ("connect", 1), ("cancel", 2), ("read_all",)
     )
+    scram, unknown, plain, evil = (len(PARAMETERS) - n for n in (4, 3, 2, 1))
+    for name, user in (("scram", scram), ("scram-unknown", unknown)):
+        found[name] = scripted(
+            180000,
+            ("start_up", user),
+            ("begin_scram",),
+            ("end_scram",),
+            ("command",),
+            ("stream",),
+            ("read_all",),
+        )
+    found["scram-wrong"] = scripted(
+        180000,
+        *(
+            deed
+            for i in range(16)
+            for deed in (("start_up", scram), ("begin_scram", i, i), ("end_scram", i, i))
+        ),
+    )
+    # PgBouncer's CVE-2026-107350.
+    found["second-startup-in-scram"] = scripted(
+        180000, ("start_up", scram), ("begin_scram",), ("start_up", plain), ("end_scram",), ("command",)
+    )
+    found["password"] = scripted(
+        180000, ("start_up", plain), ("hold_threads", 1), ("give_password",), ("command",), ("leave",),
+        ("start_up", plain), ("give_password", 0, 2), ("hold_threads",), ("start_up", evil),
+    )  # fmt: skip
     found["slow-disk"] = scripted(
         180000,
         ("come_in",),
@@ -109,6 +140,19 @@ def _texts() -> dict[str, dict[str, bytes]]:
             "feedback": b"\x0ch" + bytes(24),
             "old": b"\x00r" + bytes(32),
         },
+        "scram": {
+            "good": b"\0" + FIRST + b"\0c=biws,r=fyko+d2lbbFgONRv9qkxdawLnonce,p=" + b"A" * 43 + b"=",
+            "bound": b"\1p=tls-server-end-point,,"
+            + FIRST[3:]
+            + b"\0c=cD10bHMtc2VydmVyLWVuZC1wb2ludCwsAQ==,r=x,p=AA==",
+        },
+        "regex": {"role": b"^(.*)@example\\.com$", "slow": b"(a+)+$", "class": b"[[:alpha:]]{1,3}|a*?"},
+        "hba": {
+            "good": b'local all all trust\nhostssl replication "a",/b all cert clientname=DN\n',
+            "mask": b"host all all 10.0.0.0 255.0.0.0 md5 # comment\nhost all all samenet \\\npeer map=x\n",
+        },
+        "ident": {"good": b'map /^(.*)@x$ \\1\nmap "a b" all\n'},
+        "userlist": {"plain": b'"a" "b""c"\n', "verifier": b'"a" "SCRAM-SHA-256$4096:YQ==$YQ==:YQ=="\n; x\n'},
         "parameters": {"timeout": b"\0wal_sender_timeout\0001min", "name": b"\x09application_name\0\xff"},
     }
 

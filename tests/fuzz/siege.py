@@ -18,7 +18,8 @@ import struct
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from checks import Broken, Mistakes, check_output
-from protocol_helpers import Client, Server, copy_data, message, query, startup_packet
+from gate import authorizer, final_message, first_message
+from protocol_helpers import Client, ClockReactor, Server, copy_data, message, query, startup_packet
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.logger import globalLogPublisher
 from vocabulary import COMMANDS, NAMES, NUMBERS, PARAMETERS, PROTOCOLS
@@ -46,9 +47,9 @@ PEERS: Final[tuple[IAddress, ...]] = (
     IPv4Address("TCP", "192.0.2.7", 40003),
 )
 
-# The largest packet before a client is let in, a password or so, and what one read may bring.
+# Before a client is let in: the largest packet, what is kept while its password is computed, and one read.
 READ_SIZE: Final = 64 << 10
-BEFORE: Final = 10_004 + READ_SIZE
+BEFORE: Final = 10_004 + (64 << 10) + READ_SIZE
 # A command, what is kept while input is held back, and two reads.
 AFTER: Final = (1 << 20) + (64 << 10) + 2 * READ_SIZE
 OUTPUT: Final = (64 << 10) + (256 << 10)
@@ -118,7 +119,10 @@ class Siege:
         )
         dialect = FirstDialect(90000, "little") if version is None else dialect_of(version, "little")
         self.dialect = dialect
-        self.server = Server(self.source, dialect, max_wal_senders=4)
+        reactor = ClockReactor()
+        self.server = Server(
+            self.source, dialect, reactor=reactor, authorizer=authorizer(reactor), max_wal_senders=4
+        )
         self.offenders: list[Offender] = []
         self.standby = self.server.started(application_name="standby")
         self.standby.send(query(f"START_REPLICATION {LSN(BEGIN)}"))
@@ -188,6 +192,25 @@ class Siege:
             if session is not None and choice % 3:
                 process_id, key = session.entry.process_id, session.cancel_key
         self.say(struct.pack(">IIi", 12 + len(key), 80877102, process_id) + key, cut)
+
+    def begin_scram(self, choice: int, cut: int = 0) -> None:
+        """The first message of SCRAM: as it should be, or with a channel binding that does not fit."""
+        headers = (b"n,,", b"n,,", b"y,,", b"p=tls-server-end-point,,", b"n,a=x,", b"")
+        mechanism = b"SCRAM-SHA-256-PLUS" if choice % 7 == 6 else b"SCRAM-SHA-256"
+        self.say(message(b"p", first_message(mechanism, headers[choice % len(headers)])), cut)
+
+    def end_scram(self, choice: int, cut: int = 0) -> None:
+        """The last message of SCRAM, right or wrong, perhaps for another binding."""
+        received = bytes(self.offender.client.transport.value())
+        at = received.rfind(struct.pack(">I", 11))
+        length = struct.unpack(">I", received[at - 4 : at])[0] if at >= 5 else 8
+        server_first = received[at + 4 : at - 4 + length] if at >= 5 else b""
+        binding = (b"biws", b"biws", b"biws", b"eSws", b"")[choice // 8 % 5]
+        try:
+            answer = final_message(server_first, binding=binding, spoil=(0, 0, 0, 0, 1, 2, 3, 4)[choice % 8])
+        except ValueError:  # what was found was no answer to a first message
+            answer = b"c=biws,r=x,p="
+        self.say(message(b"p", answer), cut)
 
     def give_password(self, choice: int, cut: int = 0) -> None:
         """A password or SASL message nobody has asked for, or somebody has."""

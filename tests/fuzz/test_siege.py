@@ -12,6 +12,7 @@ from machine import SiegeMachine
 from seeds import CORPUS, seeds
 from siege import VERSIONS, Siege
 from twisted.trial.unittest import SynchronousTestCase
+from vocabulary import PARAMETERS
 
 from walsender.sender.command_phase import CommandPhase
 from walsender.sender.slot_table import SlotTable
@@ -46,6 +47,17 @@ class SiegeTests(SynchronousTestCase):
             siege.grow(5000)
             siege.standby_reads()
             self.assertGreater(siege._standby_at, 0x1F0000, version)
+            siege.end()
+
+    def test_passwordsAreAsked(self) -> None:
+        """A siege has clients who come in by SCRAM, and others who do not."""
+        scram = PARAMETERS.index({"user": "scram"})
+        for proof, is_in in ((0, True), (4, False), (5, False), (6, False), (7, False)):
+            siege = Siege(180000)
+            siege.start_up(scram)
+            siege.begin_scram(0)
+            siege.end_scram(proof)
+            self.assertIs(is_in, siege.offender.client.protocol.session is not None, proof)
             siege.end()
 
 

@@ -67,5 +67,9 @@ PARAMETERS: Final[tuple[dict[str, str], ...]] = (
     {"search_path": "public"},
     {"_pq_.x": "1", "_pq_.test_protocol_negotiation": ""},
     {"nosuch": "1"},
+    {"user": "scram"},
+    {"user": "unknown"},
+    {"user": "plain"},
+    {"user": "evil"},
 )
 PROTOCOLS: Final = (0x30000, 0x30002, 0x30001, 0x3270F, 0x20000, 0x40000, 0, 0xFFFFFFFF, 80877103, 80877104)
