@@ -12,8 +12,9 @@ from unittest.mock import patch
 
 from twisted.internet.defer import Deferred, succeed
 
+from walsender.replication_slots import ReplicationSlots
 from walsender.replication_slots.storage import SlotStorage
-from walsender.source import TimelineEnd
+from walsender.source import RelayShelf, TimelineEnd
 from walsender.source.durable_files import DurableFiles
 from walsender.source.follower import Follower
 from walsender.source.held import HeldWal
@@ -124,6 +125,24 @@ def failed_fsync_retried() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def slots_hold_nothing() -> Iterator[None]:
+    """WAL is removed without a look at the slots."""
+    with patch.object(ReplicationSlots, "needs", lambda _self: {}):
+        yield
+
+
+@contextmanager
+def fetched_without_a_durable_name() -> Iterator[None]:
+    """A segment that was fetched is served before the directory is synced."""
+
+    def give_name(self: Any, directory: str, name: str, _held: int) -> None:
+        self._files.rename(f"{directory}/{name}", f"{self._path}/{name}")
+
+    with patch.object(RelayShelf, "_give_name", give_name):
+        yield
+
+
 PLANTED: dict[str, tuple[Callable[[], Any], str]] = {
     "flush reported before fsync": (flush_reported_before_fsync, r"\(as flushed\) was promised"),
     "rename before fsync": (rename_before_fsync, "without being whole and right"),
@@ -135,5 +154,10 @@ PLANTED: dict[str, tuple[Callable[[], Any], str]] = {
     "slot file not synced": (slot_not_synced, "the slot .* is lost"),
     "no fsync at start": (no_fsync_at_start, "was promised .* could take that away"),
     "failed fsync retried": (failed_fsync_retried, "was promised .* could take that away"),
+    "slots hold nothing": (slots_hold_nothing, "removes WAL before segment .* slot standby"),
+    "fetched without a durable name": (
+        fetched_without_a_durable_name,
+        "was promised .* could take that away",
+    ),
 }
 """Each bug, and what the simulator says of it."""

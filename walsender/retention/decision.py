@@ -109,8 +109,9 @@ def holder(demand: Demand, limits: Limits) -> Holder:
     """
     if limits.keep is None:
         return Holder(0, '"wal_keep_size", which is -1')
-    # The segment of the last durable byte is kept, or a restart would not know where it was.
-    holders = [Holder(demand.number(min(demand.flush, demand.receiving) - 1), "the newest WAL itself")]
+    # A restart must find where WAL ended: by the last record, which may begin in the segment before.
+    newest = demand.number(min(demand.flush, demand.receiving) - 1)
+    holders = [Holder(max(0, newest - 1), "the newest WAL itself")]
     holders += [
         Holder(demand.number(position), f'replication slot "{name}"')
         for name, position in sorted(demand.needed.items())

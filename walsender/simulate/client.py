@@ -105,7 +105,8 @@ class Session(Protocol):
         if self._streaming and not self._closed:
             if data[:1] == b"r":
                 _, flush = struct.unpack_from("!QQ", data, 1)
-                self._witness.reported(*self._stream, flush)
+                if flush:  # who fetches a segment says nothing
+                    self._witness.reported(*self._stream, flush)
             self._message(b"d", data)
 
     def end_streaming(self) -> None:
@@ -155,7 +156,7 @@ class Session(Protocol):
         self._write(kind + struct.pack("!I", len(body) + 4) + body)
 
     def _begin(self, command: str) -> Deferred[Any]:
-        answer: Deferred[Any] = Deferred()
+        answer: Deferred[Any] = Deferred(lambda _: self._cancelled())
         if self._closed:
             answer.errback(UpstreamError("the connection is closed"))
             return answer
@@ -164,6 +165,11 @@ class Session(Protocol):
         self._answer = answer
         self._message(b"Q", command.encode() + b"\0")
         return answer
+
+    def _cancelled(self) -> None:
+        """Whoever waits does so no longer; nobody would know what the server does then."""
+        self._answer = None
+        self.close()
 
     def _deliver(self) -> None:
         while not (self._paused or self._closed) and len(self._buffer) > 4:

@@ -39,6 +39,7 @@ class Faults:
             "slow disk": (0.7, self._slow_disk),
             "slow standby": (0.7, self._slow_standby),
             "silent standby": (0.7, self._silent_standby),
+            "new standby": (0.7, self._new_standby),
             "segment switch": (1, self._segment_switch),
         }
 
@@ -194,6 +195,13 @@ class Faults:
     def _silent_standby(self) -> str:
         standby = self._random.choice(self._world.standbys)
         standby.silent_until = self._world.clock.seconds() + self._random.uniform(1, 20)
+        return standby.name
+
+    def _new_standby(self) -> str:
+        standby = self._random.choice(self._world.standbys)
+        if not self._world.relays[standby.server].fetches:
+            return ""
+        standby.made_anew = True
         return standby.name
 
     def _segment_switch(self) -> str:

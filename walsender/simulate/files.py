@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from typing import TYPE_CHECKING
 
@@ -177,3 +178,32 @@ class SlotFilesOnDisk:
     def remove(self, path: str) -> None:
         """See `SlotFiles`."""
         self._disk.remove(path)
+
+
+class FetchDirectories:
+    """`walsender.source.shelves.IScratch` on a simulated disk."""
+
+    def __init__(self, disk: SimulatedDisk, path: str) -> None:
+        self._disk = disk
+        self._path = path
+        self._numbers = itertools.count(1)
+
+    def begin(self) -> str:
+        """See `IScratch`."""
+        self._disk.make_directory(self._path)
+        path = f"{self._path}/{next(self._numbers)}"
+        self._disk.make_directory(path)
+        return path
+
+    def remove(self, directory: str) -> None:
+        """See `IScratch`."""
+        with contextlib.suppress(OSError):
+            for name in self._disk.names(directory):
+                self._disk.remove(f"{directory}/{name}")
+            self._disk.remove_directory(directory)
+
+    def clear(self) -> None:
+        """See `IScratch`."""
+        with contextlib.suppress(FileNotFoundError):
+            for name in self._disk.names(self._path):
+                self.remove(f"{self._path}/{name}")

@@ -10,7 +10,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from walsender.simulate.cluster import SEGMENT_SIZE, pieces
-from walsender.simulate.disk import Directory, File
+from walsender.simulate.platter import Directory, File
 from walsender.wal import FileKind, history_name, parse_file_name, segment_name
 from walsender.wal.segment import PARTIAL
 
@@ -29,6 +29,7 @@ class Ledger:
 
     :ivar promised: of each timeline's segments, from where to where in them.
     :ivar announced: history files that somebody relies on.
+    :ivar leaving: numbers of the segments that are about to be removed.
     """
 
     def __init__(self, disk: SimulatedDisk, path: str, cluster: Cluster) -> None:
@@ -37,6 +38,16 @@ class Ledger:
         self._cluster = cluster
         self.promised: defaultdict[int, dict[int, tuple[int, int]]] = defaultdict(dict)
         self.announced: set[int] = set()
+        self.leaving: set[int] = set()
+        self._released: set[int] = set()
+
+    def release(self, numbers: set[int]) -> None:
+        """Retention takes these segments, of all timelines: whoever may have had them no longer can."""
+        self.leaving |= numbers
+        self._released |= numbers
+        for promised in self.promised.values():
+            for number in numbers.intersection(promised):
+                del promised[number]
 
     def promise(self, timeline: int, start: int, end: int, to_whom: str) -> None:
         """
@@ -46,6 +57,10 @@ class Ledger:
         """
         promised = self.promised[timeline]
         for number, first, last in pieces(start, end):
+            if number in self.leaving:
+                continue  # it was sent before that was decided
+            if number in self._released and not self._is_seen(timeline, number, first, last):
+                continue  # it was sent before it was removed
             old = promised.get(number, (first, first))
             self._check(timeline, number, first, last, to_whom)
             promised[number] = min(old[0], first), max(old[1], last)
@@ -80,12 +95,23 @@ class Ledger:
                 self._check_history(timeline, "somebody")
         self._check_final(number if name else None)
 
+    def _names(self, number: int) -> frozenset[str]:
+        names = [segment_name(one, number, self._cluster.geometry) for one in self._cluster.timelines]
+        return frozenset(name + form for name in names for form in ("", PARTIAL))
+
+    def _is_seen(self, timeline: int, number: int, first: int, last: int) -> bool:
+        """Return whether programs can read it, safe or not."""
+        truth = bytes(self._cluster.segment(timeline, number)[first:last])
+        return any(
+            isinstance(file, File) and file.visible()[first:last] == truth
+            for name, file in self._directory.names.items()
+            if name in self._names(number)
+        )
+
     def _check(self, timeline: int, number: int, first: int, last: int, to_whom: str) -> None:
         truth = self._cluster.segment(timeline, number)[first:last]
         geometry = self._cluster.geometry
-        names = [segment_name(one, number, geometry) for one in self._cluster.timelines]
-        about = frozenset(name + form for name in names for form in ("", PARTIAL))
-        for outcome in self._directory.outcomes(about):
+        for outcome in self._directory.outcomes(self._names(number)):
             if not any(_holds(file, first, truth) for file in outcome.values()):
                 start = number * SEGMENT_SIZE
                 raise Broken(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.task import deferLater
@@ -10,27 +9,35 @@ from twisted.internet.task import deferLater
 from walsender.auth import LocalAuthorizer
 from walsender.errors import WalFileError, WalsenderError
 from walsender.replication_slots import ReplicationSlots, SlotStorage
+from walsender.replication_slots.storage import SLOTS_DIRECTORY
+from walsender.retention import WalRemover
 from walsender.sender import WalSenderFactory
 from walsender.simulate.client import Connector
 from walsender.simulate.disk import PowerLost, SimulatedDisk
-from walsender.simulate.files import ProcessFiles, SlotFilesOnDisk
+from walsender.simulate.files import FetchDirectories, ProcessFiles, SlotFilesOnDisk
 from walsender.simulate.ledger import Broken, Ledger
 from walsender.simulate.machine import Process, Threads
-from walsender.source.relay import RelaySource
-from walsender.upstream import ReceiverSettings, WalReceiver
+from walsender.simulate.retention import Retention, WatchedSource
+from walsender.source import Fetching, RelayShelf
+from walsender.source.shelves import FETCH_DIRECTORY
+from walsender.upstream import ReceiverSettings, UpstreamFetcher, WalReceiver
 from walsender.wal import FileKind, parse_file_name
 from walsender.wire.dialect import dialect_of
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
+    from walsender.retention import Limits
     from walsender.simulate.witness import Server
     from walsender.simulate.world import World
+    from walsender.wal.segment import WalFileName
 
 WAL: Final = "/wal"
+FETCHED: Final = f"/wal/{FETCH_DIRECTORY}"
 STATE: Final = "/wal/walsender_state"
 RETRY: Final = 2.0  # seconds
 TIMEOUT: Final = 10.0  # seconds
+_WAL: Final = (FileKind.SEGMENT, FileKind.PARTIAL)
 
 
 class Relay:
@@ -38,13 +45,19 @@ class Relay:
     A relay's machine.
 
     :param upstream: name of the server that it receives from.
+    :param limits: how much WAL is kept.
+    :param fetches: whether what is not held is fetched from the upstream.
+    :ivar has_slot: at its upstream.
     :ivar process: the program, while it runs.
     :ivar factory: takes connections; ``None`` while nobody listens.
     :ivar keeps_page_cache: what ends the program in the middle of an operation is no power failure.
     """
 
-    def __init__(self, world: World, name: str, upstream: str) -> None:
+    def __init__(self, world: World, name: str, upstream: str, limits: Limits, *, fetches: bool) -> None:
         self._world = world
+        self.limits = limits
+        self.fetches = fetches
+        self.has_slot = False
         self.name = name
         self.upstream = upstream
         self.disk = SimulatedDisk(world.random)
@@ -56,13 +69,18 @@ class Relay:
         self.factory: WalSenderFactory | None = None
         self.slots: ReplicationSlots | None = None
         self.receiver: WalReceiver | None = None
-        self.source: RelaySource | None = None
+        self.source: WatchedSource | None = None
+        self.remover: WalRemover | None = None
+        self.fetching: Fetching | None = None
+        self._shelf: RelayShelf | None = None
+        self._leaving: set[WalFileName] = set()  # what has been decided to be removed
         self.keeps_page_cache = False
         # What is left of programs that were killed: were it freed now, it would come to life for a moment.
         self._remains: list[tuple[Process, object, object, object]] = []
         self._files = ProcessFiles(self.disk)
         # What standbys were told, over all lives of the program.
         self.server: Server = world.server(self)
+        self.server.may_lose_slots = limits.slots is not None
 
     def start(self) -> None:
         """Start the program."""
@@ -82,8 +100,9 @@ class Relay:
             self.stop()
             world.clock.callLater(RETRY, self.start_if_down)
             return
-        self.server.slots_found(self.slots)
-        self.source = RelaySource(run_in_thread, Threads(process, one_by_one=True), files, WAL)
+        self.server.slots_found(list(self.slots))
+        run_commit = Threads(process, one_by_one=True)
+        source = self.source = WatchedSource(run_in_thread, run_commit, files, WAL)
         connector = Connector(
             process,
             lambda session: world.dial(session, process, self.upstream),
@@ -94,7 +113,13 @@ class Relay:
             process.reactor,
             connector,
             self.source,
-            ReceiverSettings(timeout=TIMEOUT, status_interval=1.0, retry_interval=RETRY),
+            ReceiverSettings(
+                self.name if self.has_slot else "",
+                create_slot=self.has_slot,
+                timeout=TIMEOUT,
+                status_interval=1.0,
+                retry_interval=RETRY,
+            ),
             jitter=world.random.random,
         )
         self.factory = WalSenderFactory(
@@ -106,17 +131,60 @@ class Relay:
             sendfile=False,
             slots=self.slots,
         )
+        self._start_retention(process, source)
+        self._shelf = RelayShelf(
+            run_in_thread, run_commit, files, WAL, source, scratch=FetchDirectories(self.disk, FETCHED)
+        )
+        if self.fetches:
+            upstream = UpstreamFetcher(
+                process.reactor,
+                connector,
+                run_in_thread,
+                files,
+                lambda: source.identity,
+                timeout=TIMEOUT,
+                status_interval=1.0,
+            )
+            source.fetching = self.fetching = Fetching(process.reactor, self._shelf, source, [upstream])
         self._look(process)
 
+    def _start_retention(self, process: Process, source: WatchedSource) -> None:
+        """Let it remove WAL, and look what it removes."""
+        slots, factory = self.slots, self.factory
+        assert slots is not None, "it has been started"
+        assert factory is not None, "it has been started"
+        table = factory.slot_table
+        broken = self._broken
+        retention = Retention(self.limits, self.disk, f"{STATE}/{SLOTS_DIRECTORY}", broken)
+
+        def deciding(first: int) -> None:
+            sent = [int(entry.sent_lsn) for entry in table if entry.sent_lsn]
+            retention.decided(first, source.flush_position, slots, sent)
+            self.ledger.release(set(range(first)))
+            names = [parse_file_name(name) for name in self.disk.names(WAL)]
+            self._leaving |= {file for file in names if file.kind in _WAL and self._number(file) < first}
+
+        source.deciding = deciding
+        source.fetched = self._fetched
+        self.remover = WalRemover(process.reactor, source, slots, table.oldest_sent, self.limits)
+        source.remove_unneeded = self.remover.make_room
+
+    def _broken(self, what: str) -> None:
+        self._world.broken(f"{self.name} {what}")
+
     def _look(self, process: Process) -> None:
-        assert self.source is not None, "it has been started"
-        self.source.start().addCallbacks(
+        source, shelf = self.source, self._shelf
+        assert source is not None, "it has been started"
+        assert shelf is not None, "it has been started"
+        shelf.close().addCallback(lambda _: source.start()).addCallbacks(
             self._begin, self._cannot_look, callbackArgs=(process,), errbackArgs=(process,)
         ).addErrback(self._world.bug)
 
     def _begin(self, _: None, process: Process) -> None:
         assert self.receiver is not None, "it has been started"
+        assert self.remover is not None, "it has been started"
         if process.alive:
+            self.remover.start()
             self.receiver.start()
 
     def _cannot_look(self, failure: Failure, process: Process) -> None:
@@ -136,28 +204,22 @@ class Relay:
         if process is not None:
             process.end()
             self._remains.append((process, self.source, self.receiver, self.factory))
-        self.factory = None
+        self.factory = self.remover = self.fetching = self._shelf = None
+        self.ledger.leaving.clear()
+        self._leaving.clear()
         if self.slots is not None:
             self.server.slots_left(self.slots)
         self._files.end()
 
     @property
     def begin(self) -> int:
-        """Position from which WAL is held on whatever timeline; 0 if none is."""
-        geometry = self._world.cluster.geometry
-        numbers: dict[int, list[int]] = {}
-        growing = []
-        for name in self.disk.names(WAL):
-            file = parse_file_name(name)
-            if file.kind is FileKind.SEGMENT:
-                numbers.setdefault(file.timeline, []).append(file.number(geometry))
-            elif file.kind is FileKind.PARTIAL:
-                growing.append((file.timeline, file.number(geometry)))
-        # Receiving may have begun, failed, and begun elsewhere.
-        newest = dict(sorted(growing))
-        for timeline, number in newest.items():
-            numbers.setdefault(timeline, []).append(number)
-        return geometry.segment_start(min(itertools.chain(*numbers.values()), default=0))
+        """Position from which WAL is held without a gap, on whatever timelines; 0 if none is."""
+        files = [parse_file_name(name) for name in self.disk.names(WAL)]
+        numbers = {self._number(file) for file in files if file.kind in _WAL}
+        begin = max(numbers, default=0)
+        while begin - 1 in numbers:
+            begin -= 1
+        return self._world.cluster.geometry.segment_start(begin)
 
     # Ends
 
@@ -172,7 +234,8 @@ class Relay:
     def shut_down(self) -> None:
         """Ask the program to end, as SIGTERM does."""
         process, factory, receiver, slots = self.process, self.factory, self.receiver, self.slots
-        if process is None or factory is None or receiver is None or slots is None:
+        remover, fetching = self.remover, self.fetching
+        if process is None or factory is None or receiver is None or slots is None or remover is None:
             return
         self.factory = None
 
@@ -184,7 +247,9 @@ class Relay:
 
         process.callLater(2.0, factory.abort)
         done = factory.shut_down()
-        done.addCallback(lambda _: slots.stop()).addCallback(lambda _: receiver.stop())
+        done.addCallback(lambda _: slots.stop())
+        done.addCallback(lambda _: None if fetching is None else fetching.stop())
+        done.addCallback(lambda _: remover.stop()).addCallback(lambda _: receiver.stop())
         done.addCallback(stopped).addErrback(self._world.bug)
 
     def kill(self) -> None:
@@ -218,10 +283,35 @@ class Relay:
     def _restart_later(self) -> None:
         self._world.clock.callLater(self._world.random.uniform(0.05, 3.0), self.start_if_down)
 
+    def _judge(self, operation: str, name: str) -> None:
+        """Look whether a segment that has just been removed was to go."""
+        file = parse_file_name(name)
+        if file.kind not in _WAL:
+            return
+        if operation in {"rename", "create"}:
+            self._came_back(file)
+        elif operation == "remove" and file in self._leaving:
+            self._world.count("segments removed")
+        elif operation == "remove" and file.kind is FileKind.SEGMENT:
+            self._broken(f"has removed {name}, which was not decided")
+
+    def _fetched(self, name: str) -> None:
+        self._world.count("segments fetched")
+        self._came_back(parse_file_name(name))
+
+    def _came_back(self, file: WalFileName) -> None:
+        """Another decision is needed to remove it."""
+        self._leaving.discard(file)
+        self.ledger.leaving.discard(self._number(file))
+
+    def _number(self, file: WalFileName) -> int:
+        return file.number(self._world.cluster.geometry)
+
     def _disk_changed(self, operation: str, path: str) -> None:
         directory, _, name = path.rpartition("/")
         if directory != WAL or operation in {"sync", "sync_directory"}:
             return  # which take nothing away
+        self._judge(operation, name)
         try:
             self.ledger.changed(name)
         except Broken as broken:

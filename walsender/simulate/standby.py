@@ -35,6 +35,7 @@ class Standby:
     :param slot: whether it has a permanent slot on each.
     :ivar timeline: that it is on.
     :ivar position: up to where it has WAL of that.
+    :ivar made_anew: it will come back as one that has an old backup and nothing else.
     :ivar silent_until: till then it tells nobody anything.
     :ivar slow_until: till then it reads seldom.
     """
@@ -51,6 +52,8 @@ class Standby:
         self._servers = servers
         self._slot = slot
         self._slots_made: set[str] = set()
+        self._slots_lost: set[str] = set()
+        self.made_anew = False
         self._process = Process(world.clock, world.random, lambda: None)
         self._connector = Connector(
             self._process,
@@ -67,6 +70,9 @@ class Standby:
         while True:
             if self._world.random.random() < 0.2:
                 self.server = self._world.random.choice(self._servers)
+            if self.made_anew:
+                self.made_anew = False
+                self._leave(1, self._world.cluster.geometry.segment_size)
             try:
                 session = await self._connector.connect()
                 try:
@@ -75,6 +81,11 @@ class Standby:
                     session.close()
             except UpstreamError as error:
                 self._world.remark(f"{self.name} at {self.server}: {error}")
+                if error.sqlstate == "55000" and "can no longer access" in str(error):
+                    self._slots_made.discard(self.server)
+                    self._slots_lost.add(self.server)
+                    self._world.count("slots lost")
+                    self._world.server_of(self.server).slot_lost(self.name)
                 if error.sqlstate == "58P01" and self.position < self._world.relays[self.server].begin:
                     # It has received nothing yet, and the relay began later: a new standby is made.
                     self._leave(self._world.cluster.timeline, self._world.relays[self.server].begin)
@@ -114,6 +125,13 @@ class Standby:
     async def _make_slot(self, session: IUpstreamSession) -> None:
         if self.server in self._slots_made:
             return  # it must be there
+        if self.server in self._slots_lost:
+            try:
+                await session.execute(f'DROP_REPLICATION_SLOT "{self.name}"')
+            except UpstreamError as error:
+                if error.sqlstate != "42704":  # it is gone: the answer to a former attempt was lost
+                    raise
+            self._slots_lost.discard(self.server)
         try:
             await session.execute(f'CREATE_REPLICATION_SLOT "{self.name}" PHYSICAL')
         except UpstreamError as error:

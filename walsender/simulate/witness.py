@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from walsender.simulate.ledger import Broken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from walsender.replication_slots.slot import ReplicationSlot
     from walsender.simulate.cluster import Cluster
@@ -29,6 +29,7 @@ class Server:
         self._saved: dict[str, int] = {}
         self.name = name
         self.ledger = ledger
+        self.may_lose_slots = False
         self.furthest = (0, 0)  # timeline and position that anybody was told or sent
 
     def disk_crashed(self) -> None:
@@ -58,9 +59,17 @@ class Server:
         """A client has been told that its slot is there."""
         self._slots.setdefault(name, [0])
 
+    def slot_lost(self, name: str) -> None:
+        """A client has been told that its slot has lost its WAL; it will drop that."""
+        if not self.may_lose_slots:
+            self._world.broken(f'{self.name}: the slot "{name}" has lost its WAL, which was to be kept')
+        self._slots.pop(name, None)
+        self._saved.pop(name, None)
+
     def slot_reported(self, name: str, flush: int) -> None:
         """A client with a slot says how far it is."""
-        self._slots[name].append(flush)
+        if name in self._slots:
+            self._slots[name].append(flush)
 
     def slots_left(self, slots: Iterable[ReplicationSlot]) -> None:
         """The program has ended with these."""
@@ -68,10 +77,15 @@ class Server:
             if slot.name in self._slots and slot.saved_lsn is not None:
                 self._saved[slot.name] = int(slot.saved_lsn)
 
-    def slots_found(self, slots: Iterable[ReplicationSlot]) -> None:
+    def slots_found(self, slots: Collection[ReplicationSlot]) -> None:
         """The program has started and found these: each as it was saved last, or newer."""
         found = {slot.name: int(slot.restart_lsn) for slot in slots}
+        lost = {slot.name for slot in slots if slot.invalidation_reason}
+        if lost and not self.may_lose_slots:
+            self._world.broken(f"{self.name}: slots {lost} have lost their WAL, which was to be kept")
         for name, reported in self._slots.items():
+            if name in lost:
+                continue
             if name not in found:
                 self._world.broken(f'{self.name}: the slot "{name}" is lost')
                 return

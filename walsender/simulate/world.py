@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, cast
 from twisted.logger import Logger, LogLevel, formatEvent, globalLogPublisher
 
 from walsender.auth import LocalAuthorizer
+from walsender.retention import Limits
 from walsender.sender import WalSenderFactory
 from walsender.simulate.clock import WorldClock
-from walsender.simulate.cluster import Cluster
+from walsender.simulate.cluster import SEGMENT_SIZE, Cluster
 from walsender.simulate.machine import Process
 from walsender.simulate.network import Connection
 from walsender.simulate.primary import PrimarySource
@@ -60,10 +61,21 @@ class World:
         self.primary_server = Server(self, PRIMARY, self.cluster, None)
         self._factory: WalSenderFactory | None = None
         self.connections: list[Connection] = []
-        self.relays = {"relay1": Relay(self, "relay1", PRIMARY)}
+        first = self._make_relay("relay1", PRIMARY)
+        self.relays = {"relay1": first}
         if self.random.random() < 0.4:
-            self.relays["relay2"] = Relay(self, "relay2", "relay1")
+            self.relays["relay2"] = second = self._make_relay("relay2", "relay1")
+            # Otherwise it may be left behind for good, as a standby may that has no slot.
+            first.fetches = first.fetches or first.limits.keep is not None
+            second.has_slot = first.limits.slots is None and self.random.random() < 0.5
         self.standbys = [self._make_standby(number) for number in range(1, self.random.randrange(2, 5))]
+
+    def _make_relay(self, name: str, upstream: str) -> Relay:
+        limits = Limits()
+        if self.random.random() < 0.5:
+            slots = self.random.choice([None, None, 0, SEGMENT_SIZE, 2 * SEGMENT_SIZE])
+            limits = Limits(self.random.choice([0, 0, SEGMENT_SIZE, 2 * SEGMENT_SIZE]), slots)
+        return Relay(self, name, upstream, limits, fetches=self.random.random() < 0.7)
 
     def _make_standby(self, number: int) -> Standby:
         servers = self.random.sample(list(self.relays), len(self.relays))

@@ -238,7 +238,7 @@ class Follower:
         assert identity is not None, "there is WAL, so it is somebody's"
         geometry = identity.geometry
         own = segment_name(directory.timeline_on_line(timeline, number), number, geometry)
-        listed = tuple(directory.files_for_reading(timeline, number)) or (own,)
+        listed = tuple(directory.files_for_reading(timeline, number, look.end.timeline)) or (own,)
         # The listing may be older than the file, and a .partial may have got its final name.
         forms = ((name, *(base_name(name) + form for form in directory.forms)) for name in listed)
         missing = OSError(errno.ENOENT, os.strerror(errno.ENOENT))

@@ -141,7 +141,7 @@ class HeldWal:
 
     def segment_names(self, timeline: int, number: int) -> tuple[str, ...]:
         """See `walsender.source.fetching.IReaders`."""
-        holders = self._directory_now.holders(timeline, number)
+        holders = self._directory_now.holders(timeline, number, self.timeline)
         return tuple(segment_name(holder, number, self.geometry) for holder in holders)
 
     def is_missing(self, timeline: int, number: int) -> bool:
@@ -152,7 +152,7 @@ class HeldWal:
             return False
         if self.geometry.segment_start(number) >= end:
             return False
-        return self._directory_now.file_for_reading(timeline, number) is None
+        return self._directory_now.file_for_reading(timeline, number, self.timeline) is None
 
     def segments_read(self) -> Iterable[tuple[int, int]]:
         """See `walsender.source.fetching.IReaders`."""

@@ -240,7 +240,10 @@ class RelaySource(HeldWal):
     def held_of(self, name: str) -> int:
         """See `walsender.source.shelves.IFetchingKeeper`."""
         file = parse_file_name(name, self.geometry)
-        start = self.geometry.segment_start(file.number(self.geometry))
+        number = file.number(self.geometry)
+        if any(number < run.stop - 1 for run in self._directory.ranges.get(file.timeline, ())):
+            return 0  # receiving came to nothing there before it began elsewhere
+        start = self.geometry.segment_start(number)
         return min(self.durable_on(file.timeline, start) - start, self.geometry.segment_size)
 
     def segment_fetched(self, name: str) -> None:

@@ -38,8 +38,29 @@ FETCH_DIRECTORY: Final = "walsender_fetch"
 _COMPARED: Final = 1 << 20  # bytes at a time
 
 
-class _Scratch:
+class IScratch(Protocol):
     """A directory with one directory in it for each fetch.  Blocks; several threads may use it."""
+
+    def begin(self) -> str:
+        """
+        Make a new directory.
+
+        :raises walsender.errors.WalFileError: that is not possible.
+        """
+
+    def remove(self, directory: str) -> None:
+        """Remove a directory and what is in it."""
+
+    def clear(self) -> None:
+        """Remove all of it, and what a crash has left."""
+
+
+class _Scratch:
+    """
+    Such a directory.
+
+    :param path: ``None``: one for temporary files.
+    """
 
     def __init__(self, path: str | None) -> None:
         self._path = path
@@ -48,7 +69,7 @@ class _Scratch:
         self._lock = threading.Lock()
 
     def begin(self) -> str:
-        """Make a new directory."""
+        """See `IScratch`."""
         try:
             with self._lock:
                 if not self._made:
@@ -64,29 +85,29 @@ class _Scratch:
             # /tmp may be in memory; /var/tmp is for what is large.
             parent = os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108 -- mkdtemp makes it safe
             return tempfile.mkdtemp(prefix="walsender-fetch-", dir=parent if Path(parent).is_dir() else None)
-        _remove(self._path)
+        self.remove(self._path)
         Path(self._path).mkdir(mode=0o700)
         return self._path
 
+    def remove(self, directory: str) -> None:
+        """See `IScratch`."""
+        shutil.rmtree(directory, ignore_errors=True)
+
     def clear(self) -> None:
-        """Remove all of it, and what a crash has left."""
+        """See `IScratch`."""
         with self._lock:
             path = self._made or self._path
             self._made = ""
             if path:
-                _remove(path)
-
-
-def _remove(directory: str) -> None:
-    shutil.rmtree(directory, ignore_errors=True)
+                self.remove(path)
 
 
 class _Shelf:
     """What both shelves do alike."""
 
-    def __init__(self, run_in_thread: Callable[..., Deferred[Any]], path: str | None) -> None:
+    def __init__(self, run_in_thread: Callable[..., Deferred[Any]], scratch: IScratch) -> None:
         self._run_in_thread = run_in_thread
-        self._scratch = _Scratch(path)
+        self._scratch = scratch
 
     def begin(self) -> Deferred[str]:
         """See `walsender.source.fetching.IShelf`."""
@@ -94,7 +115,7 @@ class _Shelf:
 
     def discard(self, directory: str) -> Deferred[None]:
         """See `walsender.source.fetching.IShelf`."""
-        return self._run_in_thread(_remove, directory)
+        return self._run_in_thread(self._scratch.remove, directory)
 
     def close(self) -> Deferred[None]:
         """See `walsender.source.fetching.IShelf`."""
@@ -118,7 +139,7 @@ class TemporaryShelf(_Shelf):
     def __init__(
         self, run_in_thread: Callable[..., Deferred[Any]], files: FileOperations, source: INeeds
     ) -> None:
-        super().__init__(run_in_thread, None)
+        super().__init__(run_in_thread, _Scratch(None))
         self._files = files
         self._source = source
 
@@ -163,6 +184,7 @@ class RelayShelf(_Shelf):
     :param path: the WAL directory.
     :param check_room: raises `walsender.errors.WalsenderError` if the disk has no room for what is fetched;
         called in a thread.
+    :param scratch: where is fetched into; a directory in the WAL directory unless it is given.
     """
 
     def __init__(
@@ -173,8 +195,9 @@ class RelayShelf(_Shelf):
         path: str,
         source: IFetchingKeeper,
         check_room: Callable[[], object] = bool,
+        scratch: IScratch | None = None,
     ) -> None:
-        super().__init__(run_in_thread, f"{path}/{FETCH_DIRECTORY}")
+        super().__init__(run_in_thread, scratch or _Scratch(f"{path}/{FETCH_DIRECTORY}"))
         self._check_room = check_room
         self._run_commit = run_commit
         self._files = files

@@ -215,36 +215,39 @@ class WalDirectory:
             number = run.start - 1
         return earliest
 
-    def file_for_reading(self, timeline: int, number: int) -> str | None:
+    def file_for_reading(self, timeline: int, number: int, newest: int | None = None) -> str | None:
         """Return the first of `files_for_reading`."""
-        return next(self.files_for_reading(timeline, number), None)
+        return next(self.files_for_reading(timeline, number, newest), None)
 
-    def files_for_reading(self, timeline: int, number: int) -> Iterator[str]:
+    def files_for_reading(self, timeline: int, number: int, newest: int | None = None) -> Iterator[str]:
         """
         Yield the names of the files from which segment *number* can be read for a client on *timeline*.
 
-        The segment in which *timeline* ends (in the current timeline's history) is read from a descendant's
+        The segment in which *timeline* ends (in the newest timeline's history) is read from a descendant's
         file, where it is complete in any case, and only then from its own.  Before *timeline*'s first
         segment, its ancestors' files serve.
+
+        :param newest: timeline that is shown to clients; they may have more of *timeline* than one has
+            that is here and not shown yet.  `current_timeline` unless it is given.
 
         Source: PostgreSQL, src/backend/replication/walsender.c, WalSndSegmentOpen.
         """
         if self.identity is None:
             return
-        for holder in self.holders(timeline, number):
+        for holder in self.holders(timeline, number, newest):
             if name := self.file_for(holder, number):
                 yield name
 
-    def holders(self, timeline: int, number: int) -> Iterator[int]:
+    def holders(self, timeline: int, number: int, newest: int | None = None) -> Iterator[int]:
         """Yield the timelines in whose files segment *number* is looked for, as `file_for_reading` does."""
-        yield from self._descendants_from(timeline, number)
+        yield from self._descendants_from(timeline, number, newest or self.current_timeline or 0)
         yield self.timeline_on_line(timeline, number)
 
-    def _descendants_from(self, timeline: int, number: int) -> Iterable[int]:
+    def _descendants_from(self, timeline: int, number: int, newest: int) -> Iterable[int]:
         """Yield the timelines that begin in segment *number*, where *timeline* ends, nearest first."""
         assert self.identity is not None
         geometry = self.identity.geometry
-        history = self.history(self.current_timeline or 0)
+        history = self.history(newest)
         while (end := history.switchpoint(timeline)) is not None:
             switchpoint, timeline = end
             if geometry.segment_number(geometry.position(switchpoint)) != number:

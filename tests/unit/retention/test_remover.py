@@ -30,11 +30,22 @@ class RemoverTests(RetentionTestCase):
         self.assertEqual({"a": MIB}, relay.slots.needs())
 
     def test_onlyTheNewestIsNeeded(self) -> None:
-        """With nobody who needs any, the segment that holds the end stays."""
+        """With nobody who needs any, the segment that holds the end stays, and the one before."""
         relay = self.relay()
         relay.remover.start()
-        self.assertEqual([7], relay.numbers)
-        self.assertEqual([NAME.format(1, 7) + ".partial"], [n for n in relay.disk.names(WAL) if n[0] == "0"])
+        names = [name for name in relay.disk.names(WAL) if name.startswith("0")]
+        self.assertEqual([NAME.format(1, 6), NAME.format(1, 7) + ".partial"], sorted(names))
+
+    def test_theEndIsFoundAgain(self) -> None:
+        """A record that began in the segment before the newest tells a restart where WAL ended."""
+        relay = self.relay(segments=4.99)
+        relay.cluster.write(20_000)
+        relay.receive(relay.cluster.position)
+        self.assertLess(6 * MIB, relay.cluster.position)
+        relay.remover.start()
+        self.assertEqual([5, 6], relay.numbers)
+        relay.start()
+        self.assertEqual(relay.cluster.position, relay.source.flush_position)
 
     def test_newSegment(self) -> None:
         """A new segment makes an old one superfluous at once; nobody has to wait for the next look."""
@@ -62,7 +73,7 @@ class RemoverTests(RetentionTestCase):
         self.assertEqual([2, 3, 4, 5, 6, 7], relay.numbers)
         with capturedLogs() as logs:
             relay.receive(8 * MIB + 100)
-        self.assertEqual([8], relay.numbers)
+        self.assertEqual([7, 8], relay.numbers)
         self.assertEqual({}, relay.slots.needs())
         slot = relay.slots.get("a")
         assert slot is not None
@@ -111,7 +122,7 @@ class RemoverTests(RetentionTestCase):
         self.assertEqual([2, 3, 4, 5, 6, 7], relay.numbers)
         for _ in range(4):
             relay.clock.advance(INTERVAL)
-        self.assertEqual([7], relay.numbers)
+        self.assertEqual([6, 7], relay.numbers)
 
     def test_slotMadeMeanwhile(self) -> None:
         """A slot that is made while another's loss is saved keeps its WAL."""
@@ -152,7 +163,7 @@ class RemoverTests(RetentionTestCase):
         self.assertIn("not begun by this relay", self.successResultOf(relay.remover.make_room()))
         relay.files.close(relay.disk.create(f"{WAL}/{MAY_REMOVE_WAL}"))
         relay.clock.advance(INTERVAL)
-        self.assertEqual([7], relay.numbers)
+        self.assertEqual([6, 7], relay.numbers)
 
     def test_oldestFirst(self) -> None:
         """Files go in the order of WAL, and names for good."""
@@ -160,7 +171,7 @@ class RemoverTests(RetentionTestCase):
         done: list[str] = []
         relay.disk.changed = lambda operation, path: done.append(f"{operation} {path[-1]}")
         relay.remover.start()
-        self.assertEqual([*(f"remove {number}" for number in range(1, 7)), "sync_directory l"], done)
+        self.assertEqual([*(f"remove {number}" for number in range(1, 6)), "sync_directory l"], done)
 
     def test_batches(self) -> None:
         """Much WAL goes in parts, between which others have their turn on the disk."""
@@ -174,7 +185,7 @@ class RemoverTests(RetentionTestCase):
             self.assertLessEqual(before - len(relay.numbers), BATCH)
             jobs += 1
         self.assertGreaterEqual(jobs, 3)
-        self.assertEqual(1, len(relay.numbers))
+        self.assertEqual(2, len(relay.numbers))
 
     def test_failedRemoval(self) -> None:
         """What could not be removed is said once, and tried again."""
@@ -189,7 +200,7 @@ class RemoverTests(RetentionTestCase):
             [event["complaint"] for event in logs],
         )
         relay.clock.advance(INTERVAL)
-        self.assertEqual([7], relay.numbers)
+        self.assertEqual([6, 7], relay.numbers)
 
     def test_reconfigured(self) -> None:
         """New limits count at once."""
@@ -235,10 +246,10 @@ class RemoverTests(RetentionTestCase):
         relay.sent = LSN(0)
         self.assertEqual("", self.successResultOf(relay.remover.make_room()))
         relay.slots.create("a", HERE, restart_lsn=LSN(7 * MIB))
-        relay.receive(9 * MIB)
-        relay.slots.acquire("a", HERE).advance(LSN(8 * MIB))
+        relay.receive(10 * MIB)
+        relay.slots.acquire("a", HERE).advance(LSN(9 * MIB))
         self.assertEqual("", self.successResultOf(relay.remover.make_room()))
-        self.assertEqual([8], relay.numbers)
+        self.assertEqual([8, 9], relay.numbers)
         relay.remover.reconfigure(Limits())
         self.assertEqual(
             'WAL is kept because of "wal_keep_size", which is -1.',
@@ -256,7 +267,7 @@ class ReaderTests(RetentionTestCase):
         self.assertEqual(relay.cluster.wal(1, 3 * MIB, 4 * MIB), content)
         del segment
         failure = self.failureResultOf(relay.source.open_segment(1, 3), SegmentUnavailable)
-        self.assertEqual(7 * MIB, failure.value.earliest)
+        self.assertEqual(6 * MIB, failure.value.earliest)
 
     def test_forgottenBeforeItIsGone(self) -> None:
         """From when a segment is to be removed, nobody is told that it is held."""
@@ -286,7 +297,8 @@ class ReaderTests(RetentionTestCase):
         relay.remover.start()
         names = [name for name in relay.disk.names(WAL) if name.startswith("0")]
         self.assertEqual(
-            ["00000002.history", NAME.format(2, 7) + ".partial", NAME.format(3, 1)], sorted(names)
+            ["00000002.history", NAME.format(2, 6), NAME.format(2, 7) + ".partial", NAME.format(3, 1)],
+            sorted(names),
         )
 
 

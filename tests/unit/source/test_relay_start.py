@@ -16,7 +16,7 @@ from walsender.source.relay import RelaySource
 from walsender.wal import SyncFailed
 
 if TYPE_CHECKING:
-    from walsender.simulate.disk import File
+    from walsender.simulate.platter import File
 
 WAL = "/wal"
 THIRD = "000000010000000000000003.partial"
@@ -166,6 +166,26 @@ class RelayStartTests(SourceTestCase):
         commits.commit()
         self.assertEqual(number, self.file("000000020000000000000003.partial").number)
         self.assertEqual("000000020000000000000003.partial", self.opened(2, 3))
+
+    def test_aTimelineThatIsNotShownYetIsNotReadFrom(self) -> None:
+        """Of the one that is shown there may be more than the new one has of it: behind the fork."""
+        self.cluster.promote(3)
+        self.cluster.write(1000)
+        self.put("00000002.history", self.cluster.history_file(2) or b"")
+        wal = bytes(self.cluster.segment(2, 3)[: MIB // 8])
+        self.put("000000020000000000000003.partial", wal.ljust(MIB, b"\0"))
+        self.successResultOf(self.relay.start())
+        self.assertEqual(1, self.relay.timeline)
+        self.assertEqual((THIRD[:24],), self.relay.segment_names(1, 3))
+        self.assertEqual(THIRD, self.opened(1, 3))
+
+    def test_whereReceivingCameToNothingNothingIsHeld(self) -> None:
+        """What a crash has left there may be anything, and must not keep out what is fetched."""
+        self.disk.remove(f"{WAL}/{SECOND}")
+        self.put(f"{SECOND}.partial", self.cluster.wal(1, 2 * MIB, 2 * MIB + 100).ljust(MIB, b"\0"))
+        self.successResultOf(self.relay.start())
+        self.assertEqual(0, self.relay.held_of(SECOND))
+        self.assertEqual(self.cluster.position - 3 * MIB, self.relay.held_of(THIRD[:24]))
 
     def opened(self, timeline: int, number: int) -> str:
         """Return the name of the file that a reader gets."""
