@@ -26,9 +26,9 @@ from walsender.wal import (
     DecompressingFiles,
     FileOperations,
     VerifiedWal,
-    WalDirectory,
     WalIdentity,
     find_current_end,
+    scan_directory,
     verify_wal,
 )
 from walsender.wire.dialect import FIRST_VERSION
@@ -58,7 +58,7 @@ def check_directory(settings: Settings, files: FileOperations) -> WalIdentity | 
         ) from error
     _refuse_running_server(path, where)
     try:
-        directory = WalDirectory.scan(DecompressingFiles(files), path)
+        directory = scan_directory(DecompressingFiles(files), path)
     except WalFileError as error:
         raise ConfigurationError(f"{error.message} {where}") from error
     identity = directory.identity
@@ -89,7 +89,7 @@ def check_wal(settings: Settings, files: FileOperations) -> VerifiedWal | None:
     where = f'(parameter "verify_wal" from {settings.sources["verify_wal"]})'
     files = DecompressingFiles(files)
     try:
-        directory = WalDirectory.scan(files, path)
+        directory = scan_directory(files, path)
         end = find_current_end(files, directory)
         if end is None or directory.identity is None:
             raise ConfigurationError(f'WAL directory "{path}" contains no valid WAL {where}')
@@ -185,13 +185,26 @@ def endpoints(settings: Settings, reactor: object) -> list[tuple[str, IStreamSer
     made = []
     for description in settings.listen:
         try:
-            made.append((description, serverFromString(reactor, description)))
+            made.append((description, serverFromString(reactor, with_backlog(settings, description))))
         except Exception as error:  # each endpoint type complains in its own way
             raise ConfigurationError(
                 f'invalid value for parameter "listen" from {settings.sources["listen"]}: '
                 f'"{description}" is no server endpoint ({error})'
             ) from error
     return made
+
+
+def with_backlog(settings: Settings, description: str) -> str:
+    """
+    Return an endpoint's description with room for all clients to connect at once, unless it says how much.
+
+    Twisted's default is 50, and the kernel lets those that find no room wait for seconds.
+
+    Source: PostgreSQL, src/backend/libpq/pqcomm.c, ListenServerPort.
+    """
+    if description.partition(":")[0] not in _PROBED or ":backlog=" in description:
+        return description
+    return f"{description}:backlog={max(50, 2 * settings.max_wal_senders)}"
 
 
 def listen_error(settings: Settings, description: str, failure: Failure) -> ConfigurationError:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from walsender.shared_timer import ICancellable, ITimer
 
 # Sums of times are rounded: a timer may fire this much too early, and would be set again for no time at all.
 _MOMENT: Final = 1e-6  # seconds
@@ -23,6 +23,7 @@ class ReplyTimeout:
     A reply only writes down the time: the timer is moved when it fires, not at every
     message.
 
+    :param clock: a reactor, or what many peers share.
     :param timeout: seconds; 0 disables.
 
     Source: PostgreSQL, src/backend/replication/walsender.c, WalSndKeepaliveIfNecessary
@@ -30,7 +31,7 @@ class ReplyTimeout:
     """
 
     def __init__(
-        self, clock: IReactorTime, timeout: float, ask: Callable[[], None], give_up: Callable[[], None]
+        self, clock: ITimer, timeout: float, ask: Callable[[], None], give_up: Callable[[], None]
     ) -> None:
         self._clock = clock
         self._timeout = timeout
@@ -38,7 +39,7 @@ class ReplyTimeout:
         self._give_up = give_up
         self._asked_at: float | None = None
         self._last_reply = clock.seconds()
-        self._timer: IDelayedCall | None = None
+        self._timer: ICancellable | None = None
         self._stopped = False
         if timeout:
             self._timer = clock.callLater(timeout / 2, self._look)

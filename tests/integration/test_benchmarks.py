@@ -15,12 +15,14 @@ COMMANDS = {
     "catch_up": ("PostgreSQL 18", "walsender, transport", "walsender, sendfile"),
     "catch_up --clients 20": ("PostgreSQL 18", "walsender, transport", "walsender, sendfile"),
     "receiving": ("pg_receivewal", "walsender, relay"),
+    "standbys": ("CPU", "memory per standby", "a new standby"),
+    "standbys --commits 20": ("arrival, p99", "arrivals"),
 }
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_printsItsTable(command: str) -> None:
-    """It ends well, having printed a line of numbers for each server."""
+    """It ends well, having printed a line of numbers for each server or measure."""
     name, *options = command.split()
     arguments = [sys.executable, "-bb", "-m", f"benchmarks.{name}", "--quick", *options]
     output = run_program(arguments, directory=ROOT).stdout

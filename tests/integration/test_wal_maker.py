@@ -10,7 +10,7 @@ import pytest
 
 from walsender.lsn import LSN
 from walsender.testing.wal_maker import MadeRecord, WalMaker
-from walsender.wal import REAL_FILES, WalDirectory, find_end
+from walsender.wal import REAL_FILES, find_end, scan_directory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +62,7 @@ def test_everyRecordIsRead(installation: PostgresInstallation, maker: WalMaker, 
     """``pg_waldump`` reads every record that was written, and our reader ends with the same one."""
     maker.write(tmp_path)
     assert dumped(installation, tmp_path, 1, maker.records[0].begin) == begins(maker.records)
-    end = find_end(REAL_FILES, WalDirectory.scan(REAL_FILES, str(tmp_path)), 1)
+    end = find_end(REAL_FILES, scan_directory(REAL_FILES, str(tmp_path)), 1)
     assert end is not None
     assert (end.position, end.last_record) == (maker.position, maker.records[-1].begin)
 
@@ -76,6 +76,6 @@ def test_aNewTimelineIsRead(installation: PostgresInstallation, maker: WalMaker,
     maker.write(tmp_path)
     last = begins(maker.records)[-8:]
     assert dumped(installation, tmp_path, 2, last[0]) == last
-    end = find_end(REAL_FILES, WalDirectory.scan(REAL_FILES, str(tmp_path)), 2)
+    end = find_end(REAL_FILES, scan_directory(REAL_FILES, str(tmp_path)), 2)
     assert end is not None
     assert (end.position, end.last_record) == (maker.position, maker.records[-1].begin)

@@ -79,6 +79,7 @@ class ReplicationSlots:
         self._clock = clock
         self._run_in_thread = run_in_thread
         self._slots: dict[str, ReplicationSlot] = {}
+        self._owned: dict[int, dict[ReplicationSlot, None]] = {}
         self._disk = DeferredLock()
         self._opened = False
         self._damaged: set[str] = set()
@@ -132,6 +133,7 @@ class ReplicationSlots:
         yield self.save()
         self._cancel_timer()
         self._slots.clear()
+        self._owned.clear()
         self._opened = False
 
     # Commands
@@ -162,8 +164,9 @@ class ReplicationSlots:
             raise _full()
         if not temporary and self._storage is None:
             raise _no_storage(name)
-        slot = ReplicationSlot(name, temporary, restart_lsn, owner=process_id, busy=not temporary)
+        slot = ReplicationSlot(name, temporary, restart_lsn, busy=not temporary)
         self._slots[name] = slot
+        self._give(slot, process_id)
         if temporary:
             return succeed(None)
         return self._disk.run(self._create_file, slot)
@@ -180,7 +183,7 @@ class ReplicationSlots:
         slot = self._find(name)
         if slot.busy or slot.owner not in {None, process_id}:
             raise _active(slot)
-        slot.owner = process_id
+        self._give(slot, process_id)
         slot.held = HeldSlot(self, slot)
         return slot.held
 
@@ -205,7 +208,8 @@ class ReplicationSlots:
         if slot.temporary:
             self._forget(slot)
             return succeed(None)
-        slot.owner, slot.busy = process_id, True
+        self._give(slot, process_id)
+        slot.busy = True
         return self._disk.run(self._remove_file, slot)
 
     def let_go(self, process_id: int) -> None:
@@ -217,7 +221,9 @@ class ReplicationSlots:
         Source: PostgreSQL, src/backend/replication/walsender.c, WalSndErrorCleanup.
         """
         self._waiting = [waiter for waiter in self._waiting if waiter[1] != process_id]
-        for slot in [slot for slot in self if slot.owner == process_id and not slot.busy]:
+        for slot in list(self._owned.get(process_id, ())):
+            if slot.busy:
+                continue
             if slot.temporary:
                 self._forget(slot)
             else:
@@ -267,7 +273,7 @@ class ReplicationSlots:
         slot.held = None
         if slot.temporary:
             return
-        slot.owner = None
+        self._give(slot, None)
         if _is_dirty(slot) and not self._save_queued:  # the one that is queued will see this slot
             self._save_queued = True
             self.save()
@@ -281,14 +287,27 @@ class ReplicationSlots:
             raise UndefinedObject(f'replication slot "{name}" does not exist')
         return slot
 
+    def _give(self, slot: ReplicationSlot, process_id: int | None) -> None:
+        """Make a slot a session's, or nobody's; who has which is asked whenever a session ends."""
+        if slot.owner is not None:
+            owned = self._owned.get(slot.owner, {})
+            owned.pop(slot, None)
+            if not owned:
+                self._owned.pop(slot.owner, None)
+        slot.owner = process_id
+        if process_id is not None:
+            self._owned.setdefault(process_id, {})[slot] = None
+
     def _forget(self, slot: ReplicationSlot) -> None:
         slot.held = None
+        self._give(slot, None)
         del self._slots[slot.name]
         self._wake(slot.name)
 
     def _free(self, slot: ReplicationSlot) -> None:
         """What its owner did with it on disk is done."""
-        slot.owner, slot.busy = None, False
+        self._give(slot, None)
+        slot.busy = False
         self._wake(slot.name)
 
     def _wake(self, name: str) -> None:
@@ -311,6 +330,8 @@ class ReplicationSlots:
             # If a session has a temporary slot of that name, it has lost it now: what is
             # on disk is a promise that somebody relies on.
             lsn = state.restart_lsn
+            if name in self._slots:
+                self._give(self._slots[name], None)
             self._slots[name] = ReplicationSlot(
                 name,
                 temporary=False,

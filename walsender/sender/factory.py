@@ -19,6 +19,7 @@ from walsender.sender.sendfile_consumer import SendfileConsumer, can_sendfile
 from walsender.sender.slot_table import SlotTable
 from walsender.sender.transport_consumer import TransportConsumer
 from walsender.sender.waiting_room import WaitingRoom, origin
+from walsender.shared_timer import SharedTimer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +55,7 @@ class WalSenderFactory(Factory):
     :param sendfile: move WAL in the kernel where the transport permits it.
     :param slots: replication slots; by default temporary ones only, a hundred.
     :ivar stopping: no new client is let in.
+    :ivar timer: what all streams share.
     :ivar tls: what clients may encrypt with; ``None``: nothing.  May be replaced at any time.
     """
 
@@ -87,11 +89,13 @@ class WalSenderFactory(Factory):
         self.stopping = False
         # Shared by the streams that there are, and closed with the last of them.
         self._pipes: Callable[[], KernelPipes | None] = lambda: None
+        self.timer = SharedTimer(reactor)
         self.tls: IServerTls | None = None
         self._connections: dict[WalSender, None] = {}  # in the order in which they came
         self._waiting: WaitingRoom[WalSender] = WaitingRoom(max_wal_senders + _MORE_WAITING)
         self._driven_out = 0
         self._tell_again_at = 0.0
+        self._by_process: dict[int, WalSender] = {}
         self._when_empty: list[Deferred[None]] = []
 
     def buildProtocol(self, addr: IAddress | None) -> WalSender | None:  # type: ignore[override]
@@ -162,12 +166,16 @@ class WalSenderFactory(Factory):
 
     def let_in(self, connection: WalSender) -> None:
         """*connection* has been let in."""
+        assert connection.session is not None, "it has just got it"
         self._waiting.leave(connection)
+        self._by_process[connection.session.entry.process_id] = connection
 
     def connection_lost(self, connection: WalSender) -> None:
         """*connection* is over."""
         self._waiting.leave(connection)
         self._connections.pop(connection, None)
+        if connection.session is not None:
+            self._by_process.pop(connection.session.entry.process_id, None)
         if not self._connections:
             waiting, self._when_empty = self._when_empty, []
             for deferred in waiting:
@@ -179,16 +187,13 @@ class WalSenderFactory(Factory):
 
         Source: PostgreSQL, src/backend/storage/ipc/procsignal.c, SendCancelRequest.
         """
-        for connection in self._connections:
-            session = connection.session
-            if session is None or session.entry.process_id != request.process_id:
-                continue
-            if compare_digest(session.cancel_key, request.key):
-                connection.cancel()
-            else:
-                self._log.info("wrong key in cancel request for process {pid}", pid=request.process_id)
-            return
-        self._log.info("PID {pid} in cancel request did not match any process", pid=request.process_id)
+        connection = self._by_process.get(request.process_id)
+        if connection is None or connection.session is None:
+            self._log.info("PID {pid} in cancel request did not match any process", pid=request.process_id)
+        elif compare_digest(connection.session.cancel_key, request.key):
+            connection.cancel()
+        else:
+            self._log.info("wrong key in cancel request for process {pid}", pid=request.process_id)
 
     def shut_down(self, *, drain: bool = False) -> Deferred[None]:
         """

@@ -150,6 +150,11 @@ class StandbyLag:
         self._tracker = LagTracker()
         self._reported = (0, 0, 0)
 
+    @property
+    def settled(self) -> bool:
+        """Whether to hear the last report once more would change nothing."""
+        return not self._tracker and self.write is self.flush is self.replay is None
+
     def advanced(self, position: int, now: float) -> None:
         """Everything before *position* may be sent from now on."""
         self._tracker.advanced(position, now)

@@ -270,9 +270,20 @@ class WalSender(Protocol):
             self._transport_full = False
             self.transport.resumeProducing()
         entry, timeout = self.session.entry, self.session.parameters.wal_sender_timeout
-        consumer, clock = factory.consumer(self.transport), factory.reactor
+        consumer, clock, timer = factory.consumer(self.transport), factory.reactor, factory.timer
         self._stream = Stream(
-            self, source, self._dialect, consumer, entry, clock, timeline, start, timeout, slot, held=held
+            self,
+            source,
+            self._dialect,
+            consumer,
+            entry,
+            clock,
+            timeline,
+            start,
+            timeout,
+            timer,
+            slot,
+            held=held,
         )
         self.log.started(source.geometry.lsn(start), timeline)
         self._stream.start()

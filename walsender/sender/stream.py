@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from walsender.errors import WalsenderError
     from walsender.replication_slots import HeldSlot
+    from walsender.shared_timer import ITimer
     from walsender.source import IWalSource, TimelineEnd
 
 # While a drain waits for a standby to confirm, it is asked again at most this
@@ -95,6 +96,7 @@ class Stream:
     One stream to one client.
 
     :param timeout: ``wal_sender_timeout`` in seconds.
+    :param timer: tells when to look at whether the client lives.
     :param slot: follows what the standby has flushed, until the stream is over.
     :param held: the start is ahead of what may be sent, and is given some time to be reached.
     :ivar ending: the end is on its way; what the client sends now is for after it.
@@ -113,6 +115,7 @@ class Stream:
         timeline: int,
         start: int,
         timeout: float,
+        timer: ITimer,
         slot: HeldSlot | None = None,
         *,
         held: bool = False,
@@ -138,6 +141,7 @@ class Stream:
         self._draining = False
         self._may_ask_at = 0.0
         self._asking_later: IDelayedCall | None = None
+        self._reported: tuple[int, int, int] | None = None
         self._over = False
         self._linger: IDelayedCall | None = None
         self.ending = False
@@ -145,7 +149,7 @@ class Stream:
         entry.sent_lsn = LSN(self._geometry.lsn(start))
         # A dialect without replies has nothing to wait for.
         self._timeout = ReplyTimeout(
-            clock, timeout if dialect.copy_both else 0, self._ask_for_reply, self._standby_silent
+            timer, timeout if dialect.copy_both else 0, self._ask_for_reply, self._standby_silent
         )
 
     def start(self) -> None:
@@ -322,13 +326,14 @@ class Stream:
 
     def _status_received(self, status: StandbyStatusUpdate) -> None:
         entry, geometry, lag = self._entry, self._geometry, self._lag
-        write = geometry.position(status.write_lsn)
-        flush = geometry.position(status.flush_lsn)
-        replay = geometry.position(status.replay_lsn)
-        # Made comparable on the way: the end of a log file is the start of the next.
-        entry.write_lsn, entry.flush_lsn, entry.replay_lsn = map(geometry.lsn, (write, flush, replay))
-        lag.replied(write, flush, replay, geometry.position(entry.sent_lsn), self._clock.seconds())
-        entry.write_lag, entry.flush_lag, entry.replay_lag = lag.write, lag.flush, lag.replay
+        reported = (status.write_lsn, status.flush_lsn, status.replay_lsn)
+        if reported != self._reported or not lag.settled:  # thousands of idle standbys say the same again
+            self._reported = reported
+            write, flush, replay = map(geometry.position, reported)
+            # Made comparable on the way: the end of a log file is the start of the next.
+            entry.write_lsn, entry.flush_lsn, entry.replay_lsn = map(geometry.lsn, (write, flush, replay))
+            lag.replied(write, flush, replay, geometry.position(entry.sent_lsn), self._clock.seconds())
+            entry.write_lag, entry.flush_lag, entry.replay_lag = lag.write, lag.flush, lag.replay
         # A start that is held says nothing about WAL of ours, and moves no slot.
         if self._slot is not None and not self.is_held:
             self._slot.advance(entry.flush_lsn)

@@ -36,6 +36,7 @@ from walsender.wal import (
     history_name,
     parse_file_name,
     parse_page_header,
+    scan_directory,
     segment_name,
     sync_covered,
     sync_file,
@@ -146,7 +147,7 @@ class Follower:
                 f'"{self._path}" belongs to a running PostgreSQL server (process {server.process_id}), '
                 "which recycles its files"
             )
-        directory = WalDirectory.scan(self._files, self._path)
+        directory = scan_directory(self._files, self._path)
         if last is not None:
             if directory.identity != last.directory.identity:
                 raise DataCorrupted(f'"{self._path}" no longer holds the WAL that is being served')

@@ -7,6 +7,7 @@ from .files import REAL_FILES, FileOperations, Identity, RealFiles, WritableFile
 from .history import HistoryEntry, TimelineHistory
 from .page import FORMATS, PageHeader, SwitchFill, WalFormat, identify_format, parse_page_header
 from .record import RecordHeader, RecordParser, legacy_crc
+from .scan import scan_directory
 from .segment import (
     FileKind,
     WalFileName,
@@ -56,6 +57,7 @@ __all__ = [
     "parse_identity",
     "parse_page_header",
     "read_identity",
+    "scan_directory",
     "segment_name",
     "sync_covered",
     "sync_file",

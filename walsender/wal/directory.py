@@ -1,9 +1,7 @@
 """
 A WAL directory as a whole: which timeline has which segments, as one listing saw them.
 
-`WalDirectory` is immutable; whoever watches a directory scans again and compares.  A scan
-lists names once and opens only the first and last segment of each run: it costs a
-fraction of a second for an archive of 100,000 segments.
+`WalDirectory` is immutable; whoever watches a directory scans again (`walsender.wal.scan`) and compares.
 """
 
 from __future__ import annotations
@@ -11,33 +9,21 @@ from __future__ import annotations
 import bisect
 import heapq
 import itertools
-from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
-
-from walsender.errors import DataCorrupted, WalFileError, file_error
+from typing import TYPE_CHECKING
 
 from .history import TimelineHistory
 from .segment import (
-    COMPLETE_FORMS,
-    FORMS,
     PARTIAL,
-    FileKind,
     WalIdentity,
     history_name,
-    parse_file_name,
-    read_identity,
     segment_name,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from .files import FileOperations
-    from .segment import WalFileName
-
-MAX_HISTORY_SIZE: Final = 1 << 20
-"""Most bytes of a history file that are read: room for some ten thousand promotions."""
+    from walsender.errors import WalFileError
 
 
 @dataclass(frozen=True)
@@ -65,23 +51,6 @@ class WalDirectory:
     _history_contents: Mapping[int, bytes] = field(default_factory=dict, repr=False)
     _history_files: Mapping[int, str] = field(default_factory=dict, repr=False)
     _other_forms: Mapping[int, Mapping[int, str]] = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def scan(cls, files: FileOperations, path: str) -> WalDirectory:
-        """
-        List the directory at *path* and return what is there.
-
-        A file that is not what its name says, is still being copied in or has just vanished is
-        noted in `unusable`, no more.
-
-        :raises WalFileError: the directory cannot be listed.
-        :raises DataCorrupted: it holds WAL of two clusters, which nobody can have meant.
-        """
-        try:
-            names = files.list_directory(path)
-        except OSError as error:
-            raise file_error(f'could not open directory "{path}"', error) from error
-        return _Scan(files, path).run(names)
 
     def with_segment(self, timeline: int, number: int, *, partial: bool) -> WalDirectory:
         """Return this directory after a segment has been made, or has become complete."""
@@ -255,142 +224,11 @@ class WalDirectory:
             yield timeline
 
 
-class _Scan:
-    """One scan of a directory, while it runs."""
-
-    def __init__(self, files: FileOperations, path: str) -> None:
-        self._files = files
-        self._path = path
-        self._unusable: dict[str, WalFileError] = {}
-        self._identity: WalIdentity | None = None
-        self._identified_by = ""
-
-    def run(self, names: list[str]) -> WalDirectory:
-        """Return the directory that has these names."""
-        segments: dict[str, list[WalFileName]] = {form: [] for form in FORMS}
-        histories: defaultdict[int, list[str]] = defaultdict(list)
-        for name in names:
-            parsed = parse_file_name(name)
-            if parsed.kind is FileKind.HISTORY:
-                histories[parsed.timeline].append(name)
-            elif parsed.kind not in {FileKind.BACKUP, FileKind.OTHER}:
-                segments[parsed.form].append(parsed)
-        self._identify(segments)
-        if self._identity is None:
-            return WalDirectory(self._path, unusable=self._unusable)
-        held: defaultdict[int, set[int]] = defaultdict(set)
-        other_forms: defaultdict[int, dict[int, str]] = defaultdict(dict)
-        for form, parsed_names in segments.items():
-            for timeline, numbers in self._numbers(parsed_names).items():
-                if form:
-                    other_forms[timeline].update(dict.fromkeys(numbers - held[timeline], form))
-                held[timeline] |= numbers
-        ranges = {timeline: _runs(held[timeline]) for timeline in sorted(held)}
-        for timeline, runs in ranges.items():
-            for run in runs:
-                self._check_ends(timeline, run, other_forms[timeline])
-        history_files, contents, parsed_histories = self._read_histories(histories)
-        # What is compressed while it grows has its complete form later.
-        complete = [form for form in COMPLETE_FORMS if not form or segments[form] or segments[form + PARTIAL]]
-        return WalDirectory(
-            path=self._path,
-            identity=self._identity,
-            ranges=ranges,
-            forms=(*complete, *(form + PARTIAL for form in complete)),
-            histories=parsed_histories,
-            unusable=self._unusable,
-            _history_contents=contents,
-            _history_files=history_files,
-            _other_forms=other_forms,
-        )
-
-    def _identify(self, segments: Mapping[str, list[WalFileName]]) -> None:
-        """Take the identity of the first file that has one: without it, no name has a number."""
-        for form, names in segments.items():
-            for name in names:
-                text = f"{name.timeline:08X}{name.log_id:08X}{name.segment:08X}{form}"
-                if self._read(text) is not None:
-                    return
-
-    def _read(self, name: str) -> WalIdentity | None:
-        """Return the identity that a file states, compared with the others', or ``None`` if it has none."""
-        if name == self._identified_by:
-            return self._identity
-        if name in self._unusable:
-            return None
-        try:
-            found = read_identity(self._files, f"{self._path}/{name}")
-        except WalFileError as error:
-            self._unusable[name] = error
-            return None
-        if self._identity is None:
-            self._identity, self._identified_by = found, name
-        elif found != self._identity:
-            raise DataCorrupted(
-                f'directory "{self._path}" holds WAL of two clusters: "{self._identified_by}" is from'
-                f' {_describe(self._identity)}, "{name}" is from {_describe(found)}'
-            )
-        return found
-
-    def _numbers(self, names: list[WalFileName]) -> dict[int, set[int]]:
-        """Return the segment numbers per timeline; names impossible in this geometry are left out."""
-        assert self._identity is not None  # run() asks only then
-        per_log_file = self._identity.geometry.segments_per_log_file
-        numbers: defaultdict[int, set[int]] = defaultdict(set)
-        for name in names:
-            if name.segment < per_log_file:
-                numbers[name.timeline].add(name.log_id * per_log_file + name.segment)
-        return dict(numbers)
-
-    def _check_ends(self, timeline: int, run: range, other_forms: Mapping[int, str]) -> None:
-        """Compare the first and the last segment of a run that state an identity with the others."""
-        assert self._identity is not None
-        for numbers in (run, reversed(run)):
-            for number in numbers:
-                name = segment_name(timeline, number, self._identity.geometry)
-                if self._read(name + other_forms.get(number, "")) is not None:
-                    break
-
-    def _read_histories(
-        self, names: Mapping[int, list[str]]
-    ) -> tuple[dict[int, str], dict[int, bytes], dict[int, TimelineHistory]]:
-        """Return the complete history files: their names, raw and parsed."""
-        assert self._identity is not None
-        files: dict[int, str] = {}
-        contents: dict[int, bytes] = {}
-        parsed: dict[int, TimelineHistory] = {}
-        for timeline in sorted(names):
-            for name in sorted(names[timeline]):  # the plain one first
-                try:
-                    content = self._read_history(name)
-                    parsed[timeline] = TimelineHistory.parse(timeline, content, self._identity.geometry)
-                except WalFileError as error:
-                    self._unusable[name] = error
-                else:
-                    files[timeline], contents[timeline] = name, content
-                    break
-        return files, contents, parsed
-
-    def _read_history(self, name: str) -> bytes:
-        """Return a history file's content."""
-        try:
-            descriptor = self._files.open(f"{self._path}/{name}")
-            try:
-                content = self._files.read(descriptor, MAX_HISTORY_SIZE + 1, 0)
-            finally:
-                self._files.close(descriptor)
-        except OSError as error:
-            raise file_error(f'could not read file "pg_wal/{name}"', error) from error
-        if len(content) > MAX_HISTORY_SIZE:
-            raise DataCorrupted(f'invalid data in history file "pg_wal/{name}"', hint="The file is too long.")
-        return content
-
-
 def _with_number(runs: tuple[range, ...], number: int) -> tuple[range, ...]:
     """Return *runs* with one more number, which is usually the one behind the last."""
     if runs and runs[-1].stop == number:
         return (*runs[:-1], range(runs[-1].start, number + 1))
-    return _runs({number}.union(*runs))
+    return runs_of({number}.union(*runs))
 
 
 def _numbers_before(number: int, timeline: int, runs: Iterable[range]) -> Iterator[tuple[int, int]]:
@@ -411,7 +249,7 @@ def _without(run: range, gone: set[int]) -> Iterable[range]:
         yield range(start, run.stop)
 
 
-def _runs(numbers: set[int]) -> tuple[range, ...]:
+def runs_of(numbers: set[int]) -> tuple[range, ...]:
     """Return the runs without gaps that *numbers* form, ascending."""
     runs: list[range] = []
     start = stop = -1
@@ -424,11 +262,3 @@ def _runs(numbers: set[int]) -> tuple[range, ...]:
     if stop >= 0:
         runs.append(range(start, stop))
     return tuple(runs)
-
-
-def _describe(identity: WalIdentity) -> str:
-    """Return what tells one cluster's WAL from another's, for a message."""
-    return (
-        f"system identifier {identity.system_identifier} (PostgreSQL {identity.format.name},"
-        f" segments of {identity.geometry.segment_size >> 20} MB)"
-    )

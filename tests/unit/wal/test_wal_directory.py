@@ -14,14 +14,14 @@ from wal_helpers import PATH, MemoryFiles, disk
 from walsender.errors import DataCorrupted, WalFileDenied, WalFileMissing
 from walsender.testing.compression import compress_file
 from walsender.testing.wal_maker import WalMaker
-from walsender.wal import REAL_FILES, DecompressingFiles, WalDirectory
+from walsender.wal import REAL_FILES, DecompressingFiles, WalDirectory, scan_directory
 
 SEGMENT = 1 << 20
 
 
 def scan(files: MemoryFiles) -> WalDirectory:
     """Return what *files* holds."""
-    directory = WalDirectory.scan(files, PATH)
+    directory = scan_directory(files, PATH)
     assert files.open_count == 0, "a descriptor was left open"
     return directory
 
@@ -174,12 +174,12 @@ class ScanTests(SynchronousTestCase):
             maker.record(100)
             maker.write(path)
             compress_file(path / name(1), ".zst")
-            found = WalDirectory.scan(DecompressingFiles(REAL_FILES), directory)
+            found = scan_directory(DecompressingFiles(REAL_FILES), directory)
             assert found.identity is not None
             self.assertEqual("9.2", found.identity.format.name)
             self.assertEqual({1: (range(1, 2),)}, found.ranges)
             (path / f"{name(1)}.zst").write_bytes(b"damaged")
-            found = WalDirectory.scan(DecompressingFiles(REAL_FILES), directory)
+            found = scan_directory(DecompressingFiles(REAL_FILES), directory)
             self.assertIsNone(found.identity)
             self.assertEqual({f"{name(1)}.zst"}, set(found.unusable))
 

@@ -9,7 +9,7 @@ from wal_helpers import PATH, MemoryFiles, disk, end_on, position_on
 
 from walsender.errors import WalFileDenied, WalFileError
 from walsender.testing.wal_maker import MAGICS, WalMaker
-from walsender.wal import WalDirectory, find_end
+from walsender.wal import find_end, scan_directory
 
 SEGMENT = 1 << 20
 PAGE = 8192
@@ -289,7 +289,7 @@ class ClosedSegmentTests(SynchronousTestCase):
         maker.switch()
         maker.record(100)
         files = disk(maker)
-        directory = WalDirectory.scan(files, PATH)
+        directory = scan_directory(files, PATH)
         del files.content[maker.name(2)]
         end = find_end(files, directory, 1)
         assert end is not None
@@ -302,7 +302,7 @@ class ClosedSegmentTests(SynchronousTestCase):
         """A partial segment that got its final name after the listing is read under that."""
         maker = some_wal()
         files = disk(maker, partial=True)
-        directory = WalDirectory.scan(files, PATH)
+        directory = scan_directory(files, PATH)
         files.content[maker.name(1)] = files.content.pop(maker.name(1) + ".partial")
         end = find_end(files, directory, 1)
         assert end is not None
@@ -317,7 +317,7 @@ class ClosedSegmentTests(SynchronousTestCase):
         ):
             maker = some_wal()
             files = disk(maker)
-            directory = WalDirectory.scan(files, PATH)
+            directory = scan_directory(files, PATH)
             files.failures[operation, maker.name(1)] = number
             error = self.assertRaises(expected, find_end, files, directory, 1)
             self.assertIn(f'"pg_wal/{maker.name(1)}"', error.message)
@@ -356,7 +356,7 @@ class ForeignPagesTests(SynchronousTestCase):
         maker.switch()
         maker.record(100)
         files = disk(maker)
-        directory = WalDirectory.scan(files, PATH)
+        directory = scan_directory(files, PATH)
         other = some_wal(system_identifier=5)
         other.switch()
         other.record(100)
@@ -499,7 +499,7 @@ class SwitchTests(SynchronousTestCase):
         maker = some_wal(90300)
         maker.switch()
         files = disk(maker, partial=True)
-        directory = WalDirectory.scan(files, PATH)
+        directory = scan_directory(files, PATH)
         end = find_end(files, directory, 1)
         files.content.clear()
         again = find_end(files, directory, 1, resume=end)

@@ -10,7 +10,7 @@ from wal_helpers import PATH, MemoryFiles, disk, end_on, position_on
 
 from walsender.errors import WalFileError
 from walsender.testing.wal_maker import WalMaker
-from walsender.wal import CoveredFile, WalDirectory, find_current_end, find_end, sync_covered
+from walsender.wal import CoveredFile, find_current_end, find_end, scan_directory, sync_covered
 
 SEGMENT = 1 << 20
 PAGE = 8192
@@ -46,7 +46,7 @@ class GrowthTests(SynchronousTestCase):
         end = end_on(disk(maker, partial=True))
         maker.record(20_000)
         files = disk(maker, partial=True)
-        directory = WalDirectory.scan(files, PATH)
+        directory = scan_directory(files, PATH)
         files.read_bytes = 0
         end = find_end(files, directory, 1, resume=end)
         self.assertLess(files.read_bytes, 20_000 + 20 * PAGE)
@@ -316,13 +316,13 @@ class TimelineEndTests(SynchronousTestCase):
     def test_currentEndIsTheNewTimelines(self) -> None:
         """The end of what is being written is on the highest timeline that is whole."""
         maker = some_wal()
-        end = find_current_end(disk(maker), WalDirectory.scan(disk(maker), PATH))
+        end = find_current_end(disk(maker), scan_directory(disk(maker), PATH))
         assert end is not None
         self.assertEqual((1, maker.position), (end.timeline, end.position))
         maker.fork()
         maker.record(100)
         files = disk(maker)
-        end = find_current_end(files, WalDirectory.scan(files, PATH), resume=end)
+        end = find_current_end(files, scan_directory(files, PATH), resume=end)
         assert end is not None
         self.assertEqual((2, maker.position), (end.timeline, end.position))
 
@@ -332,7 +332,7 @@ class TimelineEndTests(SynchronousTestCase):
         maker.fill_to(SEGMENT + 50 * PAGE)
         at = maker.position
         before = disk(maker)
-        old = find_current_end(before, WalDirectory.scan(before, PATH))
+        old = find_current_end(before, scan_directory(before, PATH))
         maker.fork()
         maker.record(100)
         files = disk(maker)
@@ -340,19 +340,19 @@ class TimelineEndTests(SynchronousTestCase):
         assert whole is not None
         for length in (0, 10 * PAGE, at - SEGMENT - 8):
             files.content[maker.name(1)] = whole[:length]
-            directory = WalDirectory.scan(files, PATH)
+            directory = scan_directory(files, PATH)
             self.assertEqual(2, directory.current_timeline)
             for resume in (None, old):
                 end = find_current_end(files, directory, resume=resume)
                 assert end is not None
                 self.assertEqual((1, at), (end.timeline, end.position))
         files.content[maker.name(1)] = whole
-        end = find_current_end(files, WalDirectory.scan(files, PATH), resume=old)
+        end = find_current_end(files, scan_directory(files, PATH), resume=old)
         assert end is not None
         self.assertEqual((2, maker.position), (end.timeline, end.position))
         # Its history may vanish; what was announced on it stays.
         del files.content["00000002.history"]
-        again = find_current_end(files, WalDirectory.scan(files, PATH), resume=end)
+        again = find_current_end(files, scan_directory(files, PATH), resume=end)
         self.assertEqual(replace(end, covered=()), again)
 
     def test_currentEndBeforeTheBeginning(self) -> None:
@@ -367,8 +367,8 @@ class TimelineEndTests(SynchronousTestCase):
             maker.name(1): whole[: 10 * PAGE],
             "00000002.history": files.content["00000002.history"],
         }
-        self.assertIsNone(find_current_end(files, WalDirectory.scan(files, PATH)))
-        self.assertIsNone(find_current_end(MemoryFiles(), WalDirectory.scan(MemoryFiles(), PATH)))
+        self.assertIsNone(find_current_end(files, scan_directory(files, PATH)))
+        self.assertIsNone(find_current_end(MemoryFiles(), scan_directory(MemoryFiles(), PATH)))
 
 
 class SyncTests(SynchronousTestCase):
@@ -423,5 +423,5 @@ class SyncTests(SynchronousTestCase):
         """If all WAL is gone from the directory, the former end is the answer."""
         end = end_on(self.files)
         assert end is not None
-        again = find_end(MemoryFiles(), WalDirectory.scan(MemoryFiles(), PATH), 1, resume=end)
+        again = find_end(MemoryFiles(), scan_directory(MemoryFiles(), PATH), 1, resume=end)
         self.assertEqual(replace(end, covered=()), again)

@@ -13,7 +13,7 @@ from wal_helpers import PATH, MemoryFiles, disk
 
 from walsender.errors import DataCorrupted
 from walsender.testing.wal_maker import MAGICS, WalMaker
-from walsender.wal import VerifiedWal, WalDirectory, find_current_end, verify_wal
+from walsender.wal import VerifiedWal, find_current_end, scan_directory, verify_wal
 
 SEGMENT = 1 << 20
 PAGE = 8192
@@ -36,7 +36,7 @@ def same_wal(version: int) -> WalMaker:
 
 def verified(files: MemoryFiles, start: int | None = None) -> VerifiedWal:
     """Return what is good on a disk, from *start* or the earliest place on."""
-    directory = WalDirectory.scan(files, PATH)
+    directory = scan_directory(files, PATH)
     end = find_current_end(files, directory)
     assert end is not None, "no WAL was found"
     earliest = directory.earliest(end.timeline, end.position)
@@ -278,7 +278,7 @@ class BadWalTests(SynchronousTestCase):
         """A segment that is listed and gone is missing."""
         maker = some_wal()
         files = disk(maker)
-        directory = WalDirectory.scan(files, PATH)
+        directory = scan_directory(files, PATH)
         end = find_current_end(files, directory)
         assert end is not None
         del files.content[maker.name(2)]

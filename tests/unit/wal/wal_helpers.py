@@ -6,7 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from walsender.wal import EndOfWal, WalDirectory, find_end
+from walsender.wal import EndOfWal, find_end, scan_directory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,7 +106,7 @@ def disk(maker: WalMaker, *, partial: bool = False) -> MemoryFiles:
 
 def end_on(files: MemoryFiles, timeline: int = 1, resume: EndOfWal | None = None) -> EndOfWal | None:
     """Return where *timeline* ends on a freshly listed disk."""
-    found = find_end(files, WalDirectory.scan(files, PATH), timeline, resume=resume)
+    found = find_end(files, scan_directory(files, PATH), timeline, resume=resume)
     assert files.open_count == 0, "a descriptor was left open"
     return found
 
