@@ -123,7 +123,7 @@ class Committer:
                     while self._connection.get_result() is not None:
                         pass
                     done = True
-            if done and receiver.position > before:
+            if end is None and done and receiver.position > before:
                 # Not before something has arrived: asking would take the processor from those who work.
                 end = self.flush_lsn()
         return next(at for position, at in arrivals if position >= end) - started
