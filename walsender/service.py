@@ -42,6 +42,7 @@ from walsender.state_lock import StateLock
 from walsender.supply import make_supply
 from walsender.wal import REAL_FILES
 from walsender.wire.dialect import Dialect, FirstDialect, ModernDialect, dialect_of
+from walsender.work_threads import WorkThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -56,6 +57,10 @@ if TYPE_CHECKING:
 
 # How long SIGTERM waits for standbys to take the end of their streams.
 PROMPT_SHUTDOWN: Final = 2.0  # seconds
+
+# Threads that send to clients that are far behind.  They wait for clients now and then, so there are more of
+# them than cores; what they do between two system calls is done by one of them at a time.
+_MOST_PUMPS: Final = 8
 
 # The dialect 8.5 is of the time between 8.4 and 9.0; standbys of 9.3 and later cannot even read its messages.
 _NO_SUCH_STANDBY: Final = 90300
@@ -129,6 +134,10 @@ class WalSenderService(Service):
         if identity is not None:
             wal = identity.format
             dialect = make_dialect(settings.protocol_dialect, wal.version, wal.byte_order)
+        # Several clients that are far behind use all cores; on one core threads would only cost.
+        cores = len(os.sched_getaffinity(0))
+        pumps = min(2 * cores, _MOST_PUMPS)
+        self._pumps = WorkThreads(reactor, "walsender-pump", pumps) if cores > 1 else None
         self.factory = WalSenderFactory(
             reactor,
             self.source,
@@ -139,6 +148,7 @@ class WalSenderService(Service):
             authentication_timeout=settings.authentication_timeout,
             sendfile=settings.sendfile,
             slots=self.slots,
+            pump=None if self._pumps is None else self._pumps.run,
         )
         self._encryption = Encryption(settings, run_in_thread, partial(setattr, self.factory, "tls"))
         if identity is None:
@@ -191,6 +201,8 @@ class WalSenderService(Service):
         if self._signals is not None:  # a program of its own: the limit is the process's
             self.factory.limit_descriptors(_raise_open_file_limit())
         self.factory.stopping = False
+        if self._pumps is not None:
+            self._pumps.start()
         if not self._listening:
             self.privilegedStartService()  # started by hand
         try:
@@ -221,6 +233,8 @@ class WalSenderService(Service):
         yield self.factory.shut_down()
         if timer.active():
             timer.cancel()
+        if self._pumps is not None:
+            self._pumps.stop()
         # A disk that hangs (a network file system) must not hold up the end.  The lock goes
         # with the process then: somebody may be writing still.
         saved = self.slots.stop()

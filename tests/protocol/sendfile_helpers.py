@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from protocol_helpers import LOCAL, ClockReactor, ColdPageCache, RecordedFactory
+from twisted.internet.defer import Deferred
 
 from walsender.auth import LocalAuthorizer
 from walsender.sender.kernel_pipe import KernelPipes
@@ -14,6 +16,8 @@ from walsender.sender.sendfile_consumer import SendfileConsumer
 from walsender.testing.transport import ThrottledTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from walsender.sender.states import State
     from walsender.wire.dialect import Dialect
 
@@ -63,19 +67,52 @@ class SocketTransport(ThrottledTransport):
                 return
 
 
+class HeldThreads:
+    """Stands for threads: what is given to them is done when a test says so."""
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[Deferred[Any], Callable[[], object]]] = []
+
+    def run(self, function: Callable[..., object], *arguments: object) -> Deferred[Any]:
+        """See `walsender.work_threads.WorkThreads`."""
+        done: Deferred[Any] = Deferred()
+        self.jobs.append((done, partial(function, *arguments)))
+        return done
+
+    def work(self) -> None:
+        """Do what is there."""
+        jobs, self.jobs = self.jobs, []
+        while jobs:
+            done, job = jobs.pop()
+            done.callback(job())
+
+
 class SendfileFactory(RecordedFactory):
-    """Always uses the sendfile consumer."""
+    """
+    Always uses the sendfile consumer.
+
+    :ivar threads: send everything but what comes first; ``None``: there are none.
+    """
+
+    threads: HeldThreads | None = None
 
     def consumer(self, transport: Any) -> Any:
         """See `WalSenderFactory`."""
         cache = (ColdPageCache if self.cold else PageCache)(self._run_in_thread)
-        return SendfileConsumer(self.reactor, transport, cache, KernelPipes())
+        threads = self.threads
+        if threads is None:
+            return SendfileConsumer(self.reactor, transport, cache, KernelPipes())
+        consumer = SendfileConsumer(self.reactor, transport, cache, KernelPipes(), lambda: threads.run)
+        consumer._worth_a_pump = True
+        return consumer
 
 
 class Peer:
     """The client's end of the pair, and everything behind the server's."""
 
-    def __init__(self, source: Any, dialect: Dialect, *, cold: bool = False) -> None:
+    def __init__(
+        self, source: Any, dialect: Dialect, *, cold: bool = False, threads: HeldThreads | None = None
+    ) -> None:
         self.reactor = WritersReactor()
         self.source = source
         self.factory = SendfileFactory(
@@ -85,6 +122,7 @@ class Peer:
             LocalAuthorizer(),
         )
         self.factory.cold = cold
+        self.factory.threads = threads
         ours, self.socket = socket.socketpair()
         for end in (ours, self.socket):
             end.setblocking(False)

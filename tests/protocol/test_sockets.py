@@ -35,16 +35,35 @@ from walsender.sender import WalSenderFactory
 from walsender.sender.sendfile_consumer import SendfileConsumer
 from walsender.testing.source import ScriptedSource, wal_bytes
 from walsender.wire.dialect import FirstDialect, ModernDialect
+from walsender.work_threads import WorkThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from walsender.sender.page_cache import RunInThread
 
 GIB = 1 << 30
 SEGMENT = 16 << 20
 LEVEL = SEGMENT + 0x300060
 
 both_consumers = pytest.mark.parametrize("sendfile", [False, True], ids=["transport", "sendfile"])
+PUMP = 2  # as true as any, and threads send besides
+each_way = pytest.mark.parametrize("sendfile", [False, True, PUMP], ids=["transport", "sendfile", "pump"])
 both_dialects = pytest.mark.parametrize("modern", [True, False], ids=["modern", "first"])
+
+
+class AlwaysPumped(WalSenderFactory):
+    """Takes each client for one of many who take much."""
+
+    def _pump_for_many(self) -> RunInThread | None:
+        return self._pump
+
+    def consumer(self, transport: Any) -> Any:
+        """See `WalSenderFactory`."""
+        consumer = super().consumer(transport)
+        assert isinstance(consumer, SendfileConsumer)
+        consumer._worth_a_pump = True
+        return consumer
 
 
 class Listening:
@@ -55,13 +74,12 @@ class Listening:
         self.source = ScriptedSource(position, geometry=geometry, sparse=sparse)
         dialect = ModernDialect(180000) if modern else FirstDialect(90000, "little")
         self.greeting_end = COPY_BOTH if modern else COPY_OUT
-        self.factory = WalSenderFactory(
-            reactor,
-            self.source,
-            dialect,
-            LocalAuthorizer(),
-            sendfile=sendfile,
-        )
+        self.pumps = WorkThreads(reactor, "pump", 2)
+        self.pumps.start()
+        made = (reactor, self.source, dialect, LocalAuthorizer())
+        self.factory = WalSenderFactory(*made, sendfile=bool(sendfile))
+        if sendfile == PUMP:
+            self.factory = AlwaysPumped(*made, sendfile=True, pump=self.pumps.run)
         self.port = reactor.listenTCP(0, self.factory, interface="127.0.0.1")
         self.sockets: list[socket.socket] = []
 
@@ -131,6 +149,7 @@ class Listening:
         await self.port.stopListening()
         self.factory.abort()
         await self.factory.shut_down()
+        self.pumps.stop()
         self.source.close()
 
 
@@ -149,7 +168,7 @@ def clean() -> Iterator[None]:
     assert not left, f"delayed calls left behind: {left}"
 
 
-@both_consumers
+@each_way
 @both_dialects
 @pytest_twisted.ensureDeferred
 async def test_all_wal_arrives(sendfile: bool, modern: bool) -> None:
@@ -158,7 +177,7 @@ async def test_all_wal_arrives(sendfile: bool, modern: bool) -> None:
         client = await server.connect(SEGMENT - 0x20000)
         (connection,) = server.connections
         await server.until(lambda: connection._stream is not None)
-        assert isinstance(connection._stream._consumer, SendfileConsumer) is sendfile
+        assert isinstance(connection._stream._consumer, SendfileConsumer) is bool(sendfile)
         size = LEVEL - SEGMENT + 0x20000
         overhead = 14 if not modern else 30
         data = await server.read(
@@ -193,7 +212,7 @@ ENDS: dict[str, Callable[[Any, socket.socket], object]] = {
 }
 
 
-@both_consumers
+@each_way
 @both_dialects
 @pytest.mark.parametrize("end", list(ENDS))
 @pytest_twisted.ensureDeferred

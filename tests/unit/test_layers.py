@@ -98,6 +98,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "supply",
         "wal",
         "wire",
+        "work_threads",
     },
     "tap": {"errors", "preflight", "sender.IServerReactor", "service", "settings"},
     # Importing any room runs the package's own file first, which must cost nothing.

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from walsender.auth import IAuthorizer
     from walsender.sender.interfaces import IClientTransport, IServerReactor, IServerTls, IWalConsumer
+    from walsender.sender.page_cache import RunInThread
     from walsender.source import IWalSource
     from walsender.wire import CancelRequest
     from walsender.wire.dialect import Dialect
@@ -54,6 +55,7 @@ class WalSenderFactory(Factory):
     :param authentication_timeout: seconds from connect to being let in.
     :param sendfile: move WAL in the kernel where the transport permits it.
     :param slots: replication slots; by default temporary ones only, a hundred.
+    :param pump: sends in threads to clients that are far behind; by default the reactor's thread does all.
     :ivar stopping: no new client is let in.
     :ivar timer: what all streams share.
     :ivar tls: what clients may encrypt with; ``None``: nothing.  May be replaced at any time.
@@ -74,6 +76,7 @@ class WalSenderFactory(Factory):
         authentication_timeout: float = 60.0,
         sendfile: bool = True,
         slots: ReplicationSlots | None = None,
+        pump: RunInThread | None = None,
     ) -> None:
         self.reactor = reactor
         self.source = source
@@ -83,6 +86,7 @@ class WalSenderFactory(Factory):
         self.wal_sender_timeout = wal_sender_timeout
         self.authentication_timeout = authentication_timeout
         self.sendfile = sendfile
+        self._pump = pump
         if slots is None:
             slots = ReplicationSlots(None, 100, reactor, self._run_in_thread)
         self.slots = slots
@@ -114,8 +118,12 @@ class WalSenderFactory(Factory):
             if pipes is None:
                 pipes = KernelPipes()
                 self._pipes = ref(pipes)
-            return SendfileConsumer(self.reactor, transport, page_cache, pipes)
+            return SendfileConsumer(self.reactor, transport, page_cache, pipes, self._pump_for_many)
         return TransportConsumer(transport, page_cache)
+
+    def _pump_for_many(self) -> RunInThread | None:
+        """Return what sends in threads; a client that is alone is served as fast without."""
+        return self._pump if len(self._connections) > 1 else None
 
     def _run_in_thread(self, function: Callable[..., object], *arguments: object) -> Deferred[object]:
         return deferToThreadPool(self.reactor, self.reactor.getThreadPool(), function, *arguments)

@@ -16,10 +16,20 @@ duplicate of the transport's socket and the transport itself only reads:
 * When the peer hangs up, the reactor tells the duplicate first and then the
   transport; when only sending fails, it tells the duplicate alone, and the
   transport is aborted from here.
+
+A client that takes much, and is not alone, is served by a *pump*: several messages are gathered
+and a thread sends them, so that clients who are far behind use all cores and do not hold up those
+who are level.  Then these hold beside:
+
+* While a thread sends, the producer is paused, the socket is not watched, and what is left to send is the
+  thread's alone.  What is written meanwhile waits.
+* A thread has a descriptor that nobody closes before it is done, or the number might be another file's.
+  When the connection is given up meanwhile, the socket is shut down, so that nothing follows.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from typing import TYPE_CHECKING, Final
@@ -32,13 +42,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from walsender.sender.interfaces import IClientTransport, IServerReactor, IWalConsumer
+from walsender.sender.load import FileEnded, Load, Part
 from walsender.sender.transport_drained import TransportDrained
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from walsender.sender.kernel_pipe import KernelPipes
-    from walsender.sender.page_cache import PageCache
+    from walsender.sender.page_cache import PageCache, RunInThread
     from walsender.sender.producer import WalProducer
     from walsender.source import WalSlice
 
@@ -54,7 +65,10 @@ _LARGE: Final = 1 << 20
 _JUDGED_AFTER: Final = 8 << 20  # bytes, more than a socket buffers
 _IN_GOOD_TIME: Final = 4.0  # seconds for so many
 
-# What sendfile reports of the file; anything else is the socket's.
+# Who has taken so much in this time is worth a trip to a thread, and does not keep a shutdown waiting.
+_PUMPED_IF_WITHIN: Final = 1.0  # seconds
+
+# What is reported of the file; anything else is the socket's.
 _OF_THE_FILE: Final = frozenset({errno.EIO, errno.EINVAL, errno.ENOSYS, errno.EOVERFLOW, errno.ESTALE})
 
 # As Twisted does it: the kernel has no buffer now and will have one.
@@ -79,31 +93,40 @@ class SendfileConsumer:
     """
     Moves WAL within the kernel.
 
-    At most one piece is on its way.  What is still to be sent is, in this order:
-    ``_prefix``, the rest of the piece, ``_tail``.
+    What is still to be sent is, in this order: the load, ``_cold``, ``_tail``.
+
+    :param pump: returns what runs the sending of a load in a thread; ``None``: the reactor's thread does it.
     """
 
     def __init__(
-        self, reactor: IServerReactor, transport: IClientTransport, page_cache: PageCache, pipes: KernelPipes
+        self,
+        reactor: IServerReactor,
+        transport: IClientTransport,
+        page_cache: PageCache,
+        pipes: KernelPipes,
+        pump: Callable[[], RunInThread | None] = lambda: None,
     ) -> None:
         self._reactor = reactor
         self._transport = transport
         self._page_cache = page_cache
         self._pipes: KernelPipes | None = pipes
+        self._pump = pump
         self._producer: WalProducer | None = None
         self._socket: socket.socket | None = None
-        self._prefix = b""
-        self._piece: WalSlice | None = None
-        self._offset = 0
-        self._left = 0
+        self._load = Load()
+        self._cold: Part | None = None
         self._tail = b""
         self._share = SHARE
         self.read_size = _SMALL
         self._to_be_judged = _JUDGED_AFTER
         self._judged_at = reactor.seconds()
+        self._worth_a_pump = False
         self._without_socket = False  # there was no descriptor for it; the transport is written to
         self._warming = False
         self._watching = False
+        self._gathering = False
+        self._pumping = False
+        self._drained: Callable[[], None] | None = None
         self._finished: Deferred[None] | None = None
 
     # IWalConsumer
@@ -119,24 +142,22 @@ class SendfileConsumer:
         self._to_be_judged -= piece.length
         if self._to_be_judged <= 0:
             self._judge()
-        self._prefix = prefix
-        if self._tail:
-            # Given before, while the socket was being watched.
-            self._prefix, self._tail = self._tail + prefix, b""
-        self._piece = piece
-        self._offset = piece.offset
-        self._left = piece.length
-        if self._page_cache.holds(piece):
-            if self._push():
-                self._share -= piece.length
-                if self._share <= 0:
-                    self._wait()
+        # The tail was given before, while the socket was being watched.
+        part = Part(self._tail + prefix, piece)
+        self._tail = b""
+        self._share -= piece.length
+        if not self._page_cache.holds(piece):
+            self._cold = part
+            if not self._load.parts:
+                self._warm()
+            self._pause()
             return
-        assert self._producer is not None, "a closed consumer's producer has been stopped"
-        self._warming = True
-        self._producer.pauseProducing()
-        self._stop_watching()  # or doWrite would send the cold range
-        self._page_cache.warm(piece).addCallback(self._warmed)
+        self._load.parts.append(part)
+        if self._gathering:
+            if self._share <= 0:
+                self._pause()
+        elif self._push() and self._share <= 0:
+            self._wait()
 
     def write(self, data: bytes) -> None:
         """See `IWalConsumer`."""
@@ -145,12 +166,15 @@ class SendfileConsumer:
             return
         waiting = self._watching and self._unsent()
         self._tail += data
-        if self._socket is not None and not self._warming and not waiting:
+        if not (waiting or self._gathering):
             self._push()
 
     def when_drained(self, drained: Callable[[], None]) -> None:
-        """See `IWalConsumer`: while the producer runs, nothing is left here but perhaps a keepalive."""
-        drained()
+        """See `IWalConsumer`: while the producer runs, what is gathered is left, and perhaps a keepalive."""
+        if self._load.parts:
+            self._drained = drained
+        else:
+            drained()
 
     def finish(self) -> Deferred[None]:
         """See `IWalConsumer`."""
@@ -165,13 +189,16 @@ class SendfileConsumer:
         if self._producer is None:
             return
         self._producer = None
-        self._piece = None
+        self._drained = self._cold = None
         self._page_cache.forget()
         self._pipes = None
         if self._socket is not None:
             self._stop_watching()
-            self._socket.close()
-            self._socket = None
+            if self._pumping:  # `_pumped` will close it
+                with contextlib.suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_WR)
+            else:
+                self._close_socket()
         self._transport.unregisterProducer()
 
     # The transport's side
@@ -191,8 +218,7 @@ class SendfileConsumer:
             self._tail = b""
             self._producer.cannot_send(error)
             return
-        if self._push() and self._finished is None:
-            self._producer.resumeProducing()
+        self._go_on()
 
     def connection_lost(self) -> None:
         """The transport has lost its connection."""
@@ -214,12 +240,12 @@ class SendfileConsumer:
     def doWrite(self) -> Failure | None:
         """The socket has room again."""
         self._share = SHARE
-        if not self._push():
+        if self._load.parts and self._worth_a_pump and (run := self._pump()) is not None:
+            self._send_in_thread(run)
             return None
-        if self._producer is not None and self._finished is None:
-            # Watching goes on while the producer runs, so that a client that is
-            # catching up costs no system calls to stop and start watching it.
-            self._producer.resumeProducing()
+        # Watching goes on while the producer runs, so that a client that is
+        # catching up costs no system calls to stop and start watching it.
+        self._go_on()
         if not self._unsent() and self._share > 0:
             self._stop_watching()
         return None
@@ -230,26 +256,69 @@ class SendfileConsumer:
         self._transport.abortConnection()
 
     def _judge(self) -> None:
-        """Choose how large messages are from how long the client took for the last few MiB."""
+        """Choose how large messages are, and who sends them, by how long the last few MiB took."""
         now = self._reactor.seconds()
-        self.read_size = _LARGE if now - self._judged_at <= _IN_GOOD_TIME else _SMALL
+        taken = now - self._judged_at
+        self.read_size = _LARGE if taken <= _IN_GOOD_TIME else _SMALL
+        self._worth_a_pump = taken <= _PUMPED_IF_WITHIN
         self._to_be_judged = _JUDGED_AFTER
         self._judged_at = now
 
     # Sending
 
     def _unsent(self) -> bool:
-        return bool(self._prefix or self._left or self._tail)
+        return self._pumping or bool(self._load.parts or self._cold or self._tail)
+
+    def _pause(self) -> None:
+        assert self._producer is not None, "a closed consumer's producer has been stopped"
+        self._producer.pauseProducing()
+
+    def _go_on(self) -> None:
+        """Send what is left, then let the producer give more."""
+        if not self._push():
+            return
+        if (drained := self._drained) is not None:
+            self._drained = None
+            drained()
+        if self._producer is None or self._finished is not None:
+            return
+        run = self._pump() if self._worth_a_pump else None
+        if run is None:
+            self._producer.resumeProducing()
+            return
+        self._gathering = True
+        self._producer.resumeProducing()
+        self._gathering = False
+        if self._producer is None:
+            return
+        if self._load.parts:
+            self._send_in_thread(run)
+        elif not self._warming:
+            self._push()  # a keepalive
+
+    def _warm(self) -> None:
+        """Have the cold part read; nothing is sent meanwhile."""
+        assert self._cold is not None, "one has been found"
+        assert self._cold.piece is not None, "it is of a file"
+        self._warming = True
+        self._stop_watching()
+        self._page_cache.warm(self._cold.piece).addCallback(self._warmed)
 
     def _warmed(self, _: object) -> None:
         self._warming = False
-        if self._producer is not None and self._push() and self._finished is None:
-            self._producer.resumeProducing()
+        if self._cold is None:
+            return  # closed meanwhile
+        self._load.parts.append(self._cold)
+        self._cold = None
+        self._share = SHARE
+        if self._worth_a_pump and (run := self._pump()) is not None:
+            self._send_in_thread(run)
+        else:
+            self._go_on()
 
     def _wait(self) -> None:
         """Have `doWrite` called when the socket has room, and send nothing more until then."""
-        assert self._producer is not None, "only an open consumer sends"
-        self._producer.pauseProducing()
+        self._pause()
         if not self._watching:
             self._watching = True
             self._reactor.addWriter(self)
@@ -259,63 +328,70 @@ class SendfileConsumer:
             self._watching = False
             self._reactor.removeWriter(self)
 
+    def _send_in_thread(self, run: RunInThread) -> None:
+        self._pause()
+        self._stop_watching()
+        self._pumping = True
+        run(self._load.pump, self._socket, self._pipes).addCallback(self._pumped)
+
+    def _pumped(self, error: Exception | None) -> None:
+        """A thread has done what could be done of the load."""
+        self._pumping = False
+        if self._producer is None:
+            self._close_socket()
+        elif error is not None:
+            self._went_wrong(error)
+        else:
+            self._share = SHARE
+            self._go_on()
+
     def _push(self) -> bool:
         """Send what is unsent; return whether all of it went and the stream goes on."""
-        while self._socket is not None:
-            try:
-                if self._prefix:
-                    more = socket.MSG_MORE if self._left else 0
-                    self._prefix = self._prefix[self._socket.send(self._prefix, more) :]
-                elif self._left:
-                    if not self._send_file():
-                        return False
-                elif self._tail:
-                    self._prefix, self._tail = self._tail, b""
-                else:
-                    self._piece = None
-                    if self._finished is not None:
-                        self._hand_back()
-                        return False
-                    return True
-            except BlockingIOError:
-                self._wait()
-                return False
-            except InterruptedError:
-                continue
-            except OSError as error:
-                self._failed(error)
-                return False
-        return False
-
-    def _send_file(self) -> bool:
-        assert self._socket is not None, "checked by the caller"
-        assert self._piece is not None, "bytes are left of it"
-        assert self._pipes is not None, "there is a socket"
-        file = self._piece.segment.descriptor
-        sent = self._pipes.move(file, self._offset, self._left, self._socket.fileno())
-        if not sent:
-            self._read_failed(None)  # the file has become shorter
+        if self._socket is None or self._pumping or self._warming:
             return False
-        self._offset += sent
-        self._left -= sent
-        if self._left:
-            self._wait()
+        while True:
+            assert self._pipes is not None, "there is a socket"
+            error = self._load.send(self._socket, self._pipes)
+            if error is not None:
+                self._went_wrong(error)
+                return False
+            if self._cold is not None:
+                self._warm()
+                return False
+            if not self._tail:
+                break
+            self._load.parts.append(Part(self._tail))
+            self._tail = b""
+        if self._finished is not None:
+            self._hand_back()
             return False
         return True
 
-    def _failed(self, error: OSError) -> None:
-        if error.errno in _NO_MEMORY_NOW:
+    def _went_wrong(self, error: Exception) -> None:
+        part = self._load.parts[0]
+        of_the_file = part.left and not part.prefix
+        if isinstance(error, BlockingIOError):
             self._wait()
-        elif error.errno in _OF_THE_FILE and self._left and not self._prefix:
-            self._read_failed(error)
+        elif isinstance(error, FileEnded):
+            self._read_failed(part, None)
+        elif isinstance(error, OSError) and error.errno in _NO_MEMORY_NOW:
+            self._wait()
+        elif isinstance(error, OSError) and error.errno in _OF_THE_FILE and of_the_file:
+            self._read_failed(part, error)
         else:
             self.connectionLost(Failure(CONNECTION_LOST))
 
-    def _read_failed(self, error: OSError | None) -> None:
-        producer, piece = self._producer, self._piece
-        assert producer is not None, "only an open consumer sends"
-        assert piece is not None, "only reading a piece fails so"
-        producer.read_failed(piece, piece.length - self._left, error, in_message=True)
+    def _read_failed(self, part: Part, error: OSError | None) -> None:
+        assert self._producer is not None, "only an open consumer sends"
+        assert part.piece is not None, "only reading a piece fails so"
+        done = part.piece.length - part.left
+        self._producer.read_failed(part.piece, done, error, in_message=True)
+
+    def _close_socket(self) -> None:
+        assert self._socket is not None, "called once"
+        self._socket.close()
+        self._socket = None
+        self._load.parts.clear()
 
     def _hand_back(self) -> None:
         finished, self._finished = self._finished, None
