@@ -1,10 +1,10 @@
 """
 How fast clients catch up: walsender with both consumers against PostgreSQL 18's own.
 
-    python -m benchmarks.catch_up [--clients 20]
+    python -m benchmarks.catch_up [--clients 20] [--tls]
 
 Real WAL, made once by PostgreSQL; both serve the same files (hard links), from the page cache, to
-the same clients, which discard.
+the same clients, which discard.  With TLS it is PostgreSQL 15, Debian's: the wheel's has none.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.harness import SEGMENT, Measure, alternate, command_line, cpu_seconds, machine
 from walsender.lsn import LSN
+from walsender.testing.certificates import Authority
 from walsender.testing.postgres import Cluster, PostgresInstallation
 from walsender.testing.processes import WalsenderProcess, workspace
 
@@ -49,10 +50,15 @@ class Server:
     port: int
     pid: int
 
-    def run(self, start: LSN, size: int, clients: int) -> tuple[float, ...]:
+    def run(self, start: LSN, size: int, clients: int, *, tls: bool = False) -> tuple[float, ...]:
         """Let clients catch up once; return MB/s, CPU seconds per GB, and when the first of them was done."""
         before = cpu_seconds(self.pid)
-        command = [sys.executable, str(CLIENT), self.host, *map(str, (self.port, start, size, clients))]
+        command = [
+            sys.executable,
+            str(CLIENT),
+            self.host,
+            *map(str, (self.port, start, size, clients, int(tls))),
+        ]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
             assert client.stdout is not None
             line = client.stdout.readline()
@@ -102,6 +108,7 @@ def main() -> None:
     """Parse the command line, make WAL if there is none, run, report."""
     parser = command_line(__doc__, rounds=5)
     parser.add_argument("--clients", type=int, default=1, help="how many catch up at the same time (1)")
+    parser.add_argument("--tls", action="store_true", help="encrypted, and copied as it has to be then")
     parser.add_argument("--directory", type=Path, help="keep the WAL here, and use what is there already")
     parser.add_argument(
         "--size", type=float, metavar="GB", help="WAL per client and run (2; of several: 0.25)"
@@ -118,7 +125,8 @@ def main() -> None:
     rounds = options.rounds
     if options.quick:
         size, rounds = 16 << 20, 1
-    installation = PostgresInstallation.embedded(18)
+    installation = PostgresInstallation.system(15) if options.tls else PostgresInstallation.embedded(18)
+    settings, contenders = dict(SETTINGS), options.walsender or CONSUMERS
     with ExitStack() as stack:
         logs = stack.enter_context(workspace())
         if options.directory:
@@ -128,14 +136,20 @@ def main() -> None:
         if not (directory / "archive").exists():
             make_wal(installation, directory.absolute(), size)
         start, size = servable(directory / "archive", size)
+        if options.tls:
+            certificate, key = map(str, Authority(logs).issue("localhost"))
+            installation.account.own(logs)
+            settings |= {"ssl": "on", "ssl_cert_file": certificate, "ssl_key_file": key}
+            tls = f"--ssl on --ssl-cert-file {certificate} --ssl-key-file {key}"
+            contenders = [f"{each} {tls}" for each in options.walsender or ["TLS="]]
         # Not closed but abandoned: the data directory stays for the next run.
-        postgres = Cluster(installation, directory / "data", name="postgres", settings=SETTINGS)
+        postgres = Cluster(installation, directory / "data", name="postgres", settings=settings)
         stack.callback(postgres.abandon)
         postgres.start()
         servers = [
             Server(f"PostgreSQL {installation.version}", "127.0.0.1", postgres.port, postgres.server.pid)
         ]
-        for number, named in enumerate(options.walsender or CONSUMERS):
+        for number, named in enumerate(contenders):
             name, _, text = named.partition("=")
             process = WalsenderProcess(
                 directory / "archive", *shlex.split(text), log_file=logs / f"{number}.log", timeout_s=60
@@ -145,7 +159,7 @@ def main() -> None:
 
         def turn(server: Server) -> tuple[float, ...]:
             warm(directory / "archive")
-            return server.run(start, size, clients)
+            return server.run(start, size, clients, tls=options.tls)
 
         measures = [Measure("MB/s"), Measure("CPU s/GB", 3), Measure("first client's time / last's", 2)]
         print(f"{machine()}; {clients} client(s), {size / 1e9:.2f} GB each, from page cache, discarded")

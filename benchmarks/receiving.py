@@ -70,7 +70,7 @@ def receive_by_client(
     )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Receiver:
     """One that receives, and how."""
 
