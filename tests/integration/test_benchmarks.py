@@ -14,7 +14,6 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = {
     "catch_up": ("PostgreSQL 18", "walsender, transport", "walsender, sendfile"),
     "catch_up --clients 20": ("PostgreSQL 18", "walsender, transport", "walsender, sendfile"),
-    "catch_up --tls": ("PostgreSQL 15", "walsender, TLS"),
     "receiving": ("pg_receivewal", "walsender, relay"),
     "standbys": ("CPU", "memory per standby", "a new standby"),
     "standbys --commits 20": ("arrival, p99", "arrivals"),
