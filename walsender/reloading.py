@@ -35,6 +35,11 @@ class Change:
         sources = {**before.sources, **{name: wanted.sources[name] for name in taken}}
         return cls(before, wanted, replace(before, sources=sources, **taken))
 
+    @property
+    def waiting(self) -> frozenset[str]:
+        """Names of what waits for a restart."""
+        return frozenset(self.before.changed(self.wanted)) & _needs_restart(self.before, self.wanted)
+
     def tell(self, log: Logger) -> None:
         """Say what has changed, in PostgreSQL's words."""
         waiting = _needs_restart(self.before, self.wanted)

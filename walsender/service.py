@@ -22,6 +22,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from walsender.access import Access
+from walsender.console import Console, ServerView
 from walsender.encryption import Encryption
 from walsender.errors import ConfigurationError
 from walsender.preflight import (
@@ -36,6 +37,8 @@ from walsender.preflight import (
 from walsender.reloading import Change
 from walsender.replication_slots import REAL_SLOT_FILES, ReplicationSlots, SlotStorage
 from walsender.sender import IServerReactor, WalSenderFactory
+from walsender.settings.description import describe
+from walsender.settings.secrets import without_password
 from walsender.signals import SignalHandlers
 from walsender.source import IWalSubscriber
 from walsender.state_lock import StateLock
@@ -151,6 +154,20 @@ class WalSenderService(Service):
             pump=None if self._pumps is None else self._pumps.run,
         )
         self._encryption = Encryption(settings, run_in_thread, partial(setattr, self.factory, "tls"))
+        self._configured_at = reactor.seconds()
+        self._waiting_for_restart: frozenset[str] = frozenset()
+        view = ServerView(
+            self.source,
+            self.factory.slot_table,
+            self.slots,
+            started_at=reactor.seconds(),
+            settings=lambda: describe(self.settings, self._waiting_for_restart),
+            receiver=lambda: self._supply.receiving,
+            conninfo=lambda: without_password(self.settings.primary_conninfo),
+            directory=lambda: self.source.directory,
+            configured_at=lambda: self._configured_at,
+        )
+        self.factory.console = Console(view, self.factory, run_in_thread, reactor.seconds, self.reload)
         if identity is None:
             self.source.subscribe(self)
         elif isinstance(dialect, FirstDialect) and dialect.version >= _NO_SUCH_STANDBY:
@@ -307,6 +324,7 @@ class WalSenderService(Service):
         self._supply.reconfigure(change.after)
         change.tell(self.log)
         self.settings = new = change.after
+        self._configured_at, self._waiting_for_restart = self._reactor.seconds(), change.waiting
         self.factory.wal_sender_timeout = new.wal_sender_timeout
         self.factory.authentication_timeout = new.authentication_timeout
         self.factory.sendfile = new.sendfile

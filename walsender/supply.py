@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from walsender.sender import IServerReactor
     from walsender.settings import Settings
     from walsender.source.held import HeldWal
+    from walsender.upstream import ReceiverStatus
     from walsender.upstream.libpq import LibpqConnector
     from walsender.upstream.socket_watch import IUpstreamReactor
 
@@ -69,6 +70,10 @@ class ISupply(Protocol):
 
     def stop(self) -> Deferred[None]:
         """End; fires when nothing runs any more."""
+
+    @property
+    def receiving(self) -> ReceiverStatus | None:
+        """What comes from an upstream at the moment."""
 
     def reconfigure(self, settings: Settings) -> None:
         """
@@ -143,6 +148,11 @@ class DirectorySupply:
     def _stopped(self, _: object) -> None:
         self._archive.stop()
         self._thread.stop()
+
+    @property
+    def receiving(self) -> ReceiverStatus | None:
+        """See `ISupply`: there is no upstream."""
+        return None
 
     def reconfigure(self, settings: Settings) -> None:
         """See `ISupply`."""
@@ -307,6 +317,11 @@ class RelaySupply:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    @property
+    def receiving(self) -> ReceiverStatus | None:
+        """See `ISupply`."""
+        return self._receiver.status
 
     def reconfigure(self, settings: Settings) -> None:
         """See `ISupply`.  Only a change of what concerns the upstream disturbs the connection to it."""

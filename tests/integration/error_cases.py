@@ -131,12 +131,13 @@ STARTUP: Final = (
         for value in ("t", "tr", "TRUE", "y", "Yes", "on", "1")
     ),
     *(
-        _outside(
-            f"replication={value!r}",
-            startup_packet(replication=value, database="postgres"),
-            **_differs(_NO_SESSIONS, "there is no database here"),
-        )
-        for value in ("false", "off", "database")
+        _outside(f"replication={value!r}", startup_packet(replication=value, database="postgres"))
+        for value in ("false", "off")
+    ),
+    _outside(
+        "replication='database'",
+        startup_packet(replication="database", database="postgres"),
+        **_differs(_NO_SESSIONS, "there is no database here"),
     ),
     *(
         _outside(f"replication={value!r}", startup_packet(replication=value))

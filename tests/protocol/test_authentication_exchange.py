@@ -67,6 +67,10 @@ class Asking:
         """See `IAuthorizer`."""
         return True
 
+    def may_administer(self, request: ConnectionRequest) -> bool:
+        """See `IAuthorizer`."""
+        return True
+
 
 class ExchangeTestCase(StartupTestCase):
     """Connects to a server that asks."""

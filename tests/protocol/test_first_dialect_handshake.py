@@ -78,6 +78,10 @@ class NoReplication:
         """See `IAuthorizer`."""
         return False
 
+    def may_administer(self, request: ConnectionRequest) -> bool:
+        """See `IAuthorizer`."""
+        return False
+
 
 class EntryTests(ProtocolTestCase):
     """From the start-up packet to the first ReadyForQuery."""

@@ -30,6 +30,10 @@ class NoReplication:
         """See `IAuthorizer`."""
         return False
 
+    def may_administer(self, request: ConnectionRequest) -> bool:
+        """See `IAuthorizer`."""
+        return False
+
 
 class RefusalTests(StartupTestCase):
     """Who does not come in."""

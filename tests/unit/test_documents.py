@@ -10,7 +10,7 @@ from typing import Final
 
 from twisted.trial.unittest import SynchronousTestCase
 
-import walsender.sender  # noqa: F401 (its errors register with their base)
+import walsender.console  # noqa: F401 (its errors register with their base)
 from walsender.errors import WalsenderError, file_error
 
 ROOT: Final = Path(__file__).parents[2]
@@ -18,7 +18,7 @@ NAMED: Final = re.compile(r"`(test_\w+)\.(test_\w+)`")
 TRAPS: Final = 50
 
 #: The rooms whose errors clients see; what `source` finds is worded by `wire`.
-ROOMS: Final = ("auth", "replication_slots", "sender", "source/held.py", "wire")
+ROOMS: Final = ("auth", "console", "replication_slots", "sender", "source/held.py", "wire")
 #: What no client is told: the connection is closed, the server does not start, or an upstream is at fault.
 UNTOLD: Final = {
     "AccessFileError",

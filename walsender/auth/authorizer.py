@@ -9,6 +9,7 @@ Source: PostgreSQL, src/backend/libpq/auth.c, ClientAuthentication, and auth-sas
 from __future__ import annotations
 
 import pwd
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from zope.interface import implementer
@@ -65,6 +66,11 @@ def _rejected(request: ConnectionRequest) -> InvalidAuthorization:
     )
 
 
+def _asked(line: HbaLine) -> tuple[object, ...]:
+    """Return all that a line asks of a client."""
+    return line.method, line.client_cert, line.client_name, line.map_name
+
+
 @implementer(IAuthorizer)
 class HbaAuthorizer:
     """
@@ -112,6 +118,19 @@ class HbaAuthorizer:
     def may_replicate(self, request: ConnectionRequest) -> bool:
         """See `IAuthorizer`: whoever a line for ``replication`` has let in."""
         return request.replication
+
+    def may_administer(self, request: ConnectionRequest) -> bool:
+        """
+        See `IAuthorizer`: whoever would be let in for replication too, and has shown as much for it.
+
+        A user whom a line for the console lets in without a password must not get what another line
+        gives for one only.
+        """
+        mine, other = self.rules.find(request), self.rules.find(replace(request, replication=True))
+        if mine is None or other is None or other.method is Method.REJECT:
+            return False
+        asks_nothing = other.method is Method.TRUST and other.client_cert is None
+        return asks_nothing or _asked(other) == _asked(mine)
 
     async def _password(self, request: ConnectionRequest, client: IAuthenticationClient, where: str) -> None:
         client.send(AuthenticationRequest(_CLEARTEXT))

@@ -97,3 +97,6 @@ class IAuthorizer(Interface):
 
     def may_replicate(request: ConnectionRequest) -> bool:
         """Return whether an admitted client may start a walsender."""
+
+    def may_administer(request: ConnectionRequest) -> bool:
+        """Return whether an admitted client of the console may drop slots, end connections and so on."""

@@ -29,3 +29,7 @@ class LocalAuthorizer:
     def may_replicate(self, request: ConnectionRequest) -> bool:
         """See `IAuthorizer`."""
         return True
+
+    def may_administer(self, request: ConnectionRequest) -> bool:
+        """See `IAuthorizer`: who works on this machine."""
+        return True

@@ -61,6 +61,18 @@ class CommandPhase:
         """Whether a command waits for a disk or for other sessions."""
         return self._answer is not None
 
+    @property
+    def ready(self) -> bytes:
+        """ReadyForQuery: nothing is ever in a transaction here."""
+        return READY
+
+    def cancel(self) -> None:
+        """Wait for a slot no longer."""
+        self._factory.slots.cancel_wait(self._session.entry.process_id)
+
+    def close(self) -> None:
+        """See `walsender.sender.interfaces.IConversation`: what waits learns of it when it is done."""
+
     def received(self, message: FrontendMessage) -> None:
         """
         Answer *message*.

@@ -176,23 +176,12 @@ class CommandAnswers:
                 command.slot,
                 self._process_id,
                 temporary=command.temporary,
-                restart_lsn=self._reserved_from() if command.reserve_wal else INVALID_LSN,
+                restart_lsn=reserved_from(self._source) if command.reserve_wal else INVALID_LSN,
                 reserved=self._modern.reserved_slot_names,
             )
         except ConfigurationLimitExceeded as error:
             raise self._modern.slots_in_use(error) from None
         return created.addCallback(lambda _: self._modern.create_replication_slot(command.slot))
-
-    def _reserved_from(self) -> LSN:
-        """
-        Return where RESERVE_WAL reserves from: the start of the newest segment.
-
-        A server takes the last checkpoint's redo pointer, since a base backup begins there; we have
-        none, and a client begins at the start of a segment.
-        """
-        source = self._source
-        geometry: Geometry = source.geometry
-        return geometry.lsn(geometry.segment_start(geometry.segment_number(source.flush_position)))
 
     def _drop_replication_slot(self, command: DropReplicationSlot) -> Deferred[bytes]:
         dropped = self._slots.drop(command.slot, self._process_id, wait=command.wait)
@@ -205,6 +194,17 @@ class CommandAnswers:
 
     def _no_base_backup(self, _: BaseBackup | UploadManifest) -> bytes:
         raise FeatureNotSupported("walsender cannot take a base backup", hint=_NO_DATA_FILES)
+
+
+def reserved_from(source: IWalSource) -> LSN:
+    """
+    Return from where a new slot reserves WAL: the start of the newest segment.
+
+    A server takes the last checkpoint's redo pointer, since a base backup begins there; we have
+    none, and a client begins at the start of a segment.
+    """
+    geometry: Geometry = source.geometry
+    return geometry.lsn(geometry.segment_start(geometry.segment_number(source.flush_position)))
 
 
 def check_physical(command: StartReplication) -> None:

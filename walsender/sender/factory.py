@@ -27,7 +27,13 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress
 
     from walsender.auth import IAuthorizer
-    from walsender.sender.interfaces import IClientTransport, IServerReactor, IServerTls, IWalConsumer
+    from walsender.sender.interfaces import (
+        IClientTransport,
+        IConsole,
+        IServerReactor,
+        IServerTls,
+        IWalConsumer,
+    )
     from walsender.sender.page_cache import RunInThread
     from walsender.source import IWalSource
     from walsender.wire import CancelRequest
@@ -56,6 +62,7 @@ class WalSenderFactory(Factory):
     :param sendfile: move WAL in the kernel where the transport permits it.
     :param slots: replication slots; by default temporary ones only, a hundred.
     :param pump: sends in threads to clients that are far behind; by default the reactor's thread does all.
+    :ivar console: answers clients that want SQL; ``None``: they are refused.
     :ivar stopping: no new client is let in.
     :ivar timer: what all streams share.
     :ivar tls: what clients may encrypt with; ``None``: nothing.  May be replaced at any time.
@@ -90,6 +97,7 @@ class WalSenderFactory(Factory):
         if slots is None:
             slots = ReplicationSlots(None, 100, reactor, self._run_in_thread)
         self.slots = slots
+        self.console: IConsole | None = None
         self.stopping = False
         # Shared by the streams that there are, and closed with the last of them.
         self._pipes: Callable[[], KernelPipes | None] = lambda: None
@@ -202,6 +210,20 @@ class WalSenderFactory(Factory):
             connection.cancel()
         else:
             self._log.info("wrong key in cancel request for process {pid}", pid=request.process_id)
+
+    def terminate(self, process_id: int) -> bool:
+        """End a connection, a stream at its message boundary; return whether there is one of that number."""
+        connection = self._by_process.get(process_id)
+        if connection is not None:
+            connection.shut_down()
+        return connection is not None
+
+    def cancel_query(self, process_id: int) -> bool:
+        """End what is done for a client; return whether there is one of that number."""
+        connection = self._by_process.get(process_id)
+        if connection is not None:
+            connection.cancel()
+        return connection is not None
 
     def shut_down(self, *, drain: bool = False) -> Deferred[None]:
         """

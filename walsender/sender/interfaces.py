@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.interfaces import (
     IConsumer,
@@ -27,8 +27,13 @@ if TYPE_CHECKING:
 
     from walsender.auth import TlsInfo
     from walsender.errors import WalsenderError
+    from walsender.sender.parameters import SessionParameters
     from walsender.sender.producer import WalProducer
+    from walsender.sender.protocol import WalSender
+    from walsender.sender.slot_table import WalSenderEntry
     from walsender.source import TimelineEnd, WalSlice
+    from walsender.wire import FrontendMessage
+    from walsender.wire.dialect import Dialect
 
 
 class IServerReactor(
@@ -53,6 +58,62 @@ class IServerTls(IOpenSSLServerConnectionCreator):
 
     def info(connection: Any) -> TlsInfo:
         """Return what *connection*, an ``OpenSSL.SSL.Connection``, says of its ends after the handshake."""
+
+
+class IConversation(Protocol):
+    """What answers a client outside of streams."""
+
+    skipping_to_sync: bool
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something else than the client is waited for."""
+
+    @property
+    def ready(self) -> bytes:
+        """ReadyForQuery, as it is to be sent now."""
+
+    def received(self, message: FrontendMessage) -> None:
+        """
+        Answer *message*.
+
+        :raises WalsenderError: it is refused.
+        """
+
+    def cancel(self) -> None:
+        """The client has asked, with its key, that what is done for it be ended."""
+
+    def close(self) -> None:
+        """The connection is over; harmless when repeated."""
+
+
+class IConsole(Protocol):
+    """Answers clients that want SQL."""
+
+    def check_room(self) -> None:
+        """
+        Check that one more can come.
+
+        :raises walsender.errors.TooManyConnections: there are too many.
+        """
+
+    def session(
+        self,
+        host: WalSender,
+        dialect: Dialect,
+        parameters: SessionParameters,
+        entry: WalSenderEntry,
+        database: str,
+        server_address: tuple[str | None, int | None],
+        *,
+        may_administer: bool,
+    ) -> IConversation:
+        """
+        Return what answers a client that has been let in.
+
+        :param server_address: host and port that it has connected to.
+        :param may_administer: whether it may change something.
+        """
 
 
 class IWalConsumer(Interface):

@@ -54,6 +54,7 @@ class SessionParameters:
 
     :param source: where facts about the WAL come from; it is *ready*.
     :param wal_sender_timeout: in seconds, until the client sets its own.
+    :param encoding: of texts; that of a walsender says that it does not know.
     """
 
     def __init__(
@@ -65,12 +66,15 @@ class SessionParameters:
         max_wal_senders: int,
         max_replication_slots: int,
         wal_sender_timeout: float,
+        encoding: str = "SQL_ASCII",
     ) -> None:
         self._dialect = dialect
         modern = dialect.copy_both
         self._values: dict[str, str] = {
             parameter.name: parameter.value for parameter in PARAMETERS if parameter.value is not None
         } | {
+            "client_encoding": encoding,
+            "server_encoding": encoding,
             "data_directory_mode": f"{source.directory_mode:04o}",
             # Until 9.1 a walsender let in superusers only.
             "is_superuser": "off" if modern else "on",

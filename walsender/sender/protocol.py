@@ -33,7 +33,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from walsender.errors import AdminShutdown, ProtocolViolation, QueryCanceled, WalsenderError
-from walsender.sender.command_phase import READY, CommandPhase
+from walsender.sender.command_phase import CommandPhase
 from walsender.sender.connection_log import ConnectionLog
 from walsender.sender.entrance import Entrance
 from walsender.sender.peer import set_tcp_options
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
     from walsender.replication_slots import HeldSlot
     from walsender.sender.factory import WalSenderFactory
-    from walsender.sender.interfaces import IClientTransport
+    from walsender.sender.interfaces import IClientTransport, IConversation
     from walsender.sender.startup import Session
 
 _MAX_HELD: Final = 64 << 10  # bytes of input kept while it is held back
@@ -84,7 +84,7 @@ class WalSender(Protocol):
         self._transitions = transitions_of(self._dialect)
         self._buffer = FrontendBuffer()
         self.session: Session | None = None
-        self._commands: CommandPhase | None = None
+        self._commands: IConversation | None = None
         self._stream: Stream | None = None
         self._entrance: Entrance | None = Entrance(self, factory)  # until the client is in
         self._transport_full = False
@@ -182,7 +182,8 @@ class WalSender(Protocol):
         self.session = session
         self.log.entry = session.entry
         self._entrance = None
-        self._commands = CommandPhase(self, self.factory, session)
+        opened = session.console
+        self._commands = CommandPhase(self, self.factory, session) if opened is None else opened(self)
         self._set_timer(None)
         self.factory.let_in(self)
         self.advance(Authenticated)
@@ -321,8 +322,8 @@ class WalSender(Protocol):
         if not self._dialect.cancels:
             return
         if self._stream is None:
-            assert self.session is not None, "who has no session has no key"
-            self.factory.slots.cancel_wait(self.session.entry.process_id)
+            assert self._commands is not None, "who has no session has no key"
+            self._commands.cancel()
         elif not self._stream.ending:
             self._stream.refuse(QueryCanceled("canceling statement due to user request"))
 
@@ -403,7 +404,7 @@ class WalSender(Protocol):
         if fatal:
             self.close()
         elif self._commands is not None and not self._commands.skipping_to_sync:
-            self.transport.write(READY)
+            self.transport.write(self._commands.ready)
 
     def _violated(self, error: SilentViolation) -> None:
         """The stream of bytes makes no sense any more."""
@@ -431,6 +432,8 @@ class WalSender(Protocol):
         entrance, self._entrance = self._entrance, None
         if entrance is not None:
             entrance.stop()
+        if self._commands is not None:
+            self._commands.close()
 
     def _set_timer(self, seconds: float | None, expired: Callable[..., object] = bool, *args: object) -> None:
         if self._timer is not None and self._timer.active():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from walsender.auth import ConnectionRequest
@@ -25,13 +26,15 @@ from walsender.wire import (
     negotiate,
     parse_options,
 )
+from walsender.wire.dialect import ModernDialect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from walsender.auth import IAuthenticationClient, TlsInfo
     from walsender.sender.factory import WalSenderFactory
-    from walsender.sender.interfaces import IClientTransport
+    from walsender.sender.interfaces import IClientTransport, IConsole, IConversation
+    from walsender.sender.protocol import WalSender
 
 _NO_SQL: Final = (
     "Connect with replication=true; for SQL and logical decoding connect to the PostgreSQL server itself."
@@ -46,12 +49,14 @@ class Session:
     :ivar entry: its place in the table of walsenders.
     :ivar answers: who answers its commands.
     :ivar cancel_key: what a CancelRequest must know; empty: nothing can.
+    :ivar console: makes what answers its SQL; ``None``: it says commands of replication.
     """
 
     entry: WalSenderEntry
     parameters: SessionParameters
     answers: CommandAnswers
     cancel_key: bytes
+    console: Callable[[WalSender], IConversation] | None = None
 
 
 async def open_session(
@@ -93,6 +98,8 @@ async def open_session(
     if not source.ready:
         raise CannotConnectNow("the database system is starting up")
     await factory.authorizer.authenticate(request, client)
+    if mode is ReplicationMode.NONE and factory.console is not None and isinstance(dialect, ModernDialect):
+        return _open_console(factory, factory.console, message, transport, request, port, minor)
     if mode is not ReplicationMode.PHYSICAL:
         raise NotForSessions("walsender serves physical replication connections only", hint=_NO_SQL)
     entry = WalSenderEntry(
@@ -118,11 +125,52 @@ async def open_session(
         raise
     key = b""
     if dialect.sends_key_data:
-        key = secrets.token_bytes(32 if minor >= 2 else 4)
-        write(BackendKeyData(entry.process_id, key).encode())
+        key = _send_key(entry, minor, write)
     write(ReadyForQuery().encode())
     answers = CommandAnswers(source, dialect, parameters, factory.slots, entry, write)
     return Session(entry, parameters, answers, key)
+
+
+def _send_key(entry: WalSenderEntry, minor: int, write: Callable[[bytes], object]) -> bytes:
+    """Tell the client by which key its requests can be cancelled, and return it."""
+    key = secrets.token_bytes(32 if minor >= 2 else 4)
+    write(BackendKeyData(entry.process_id, key).encode())
+    return key
+
+
+def _open_console(
+    factory: WalSenderFactory,
+    console: IConsole,
+    message: StartupMessage,
+    transport: IClientTransport,
+    request: ConnectionRequest,
+    port: int,
+    minor: int,
+) -> Session:
+    """Let in a client that wants SQL; it takes no place in the table of walsenders."""
+    console.check_room()
+    dialect, write = factory.dialect, transport.write
+    entry = WalSenderEntry(
+        factory.slot_table.new_process_id(), request.host, port, factory.reactor.seconds(), request.user
+    )
+    write(AUTHENTICATION_OK.encode())
+    parameters = _session_parameters(factory, message, write, encoding="UTF8")
+    entry.application_name = parameters.application_name
+    write(dialect.greeting(parameters.reported))
+    key = _send_key(entry, minor, write)
+    write(ReadyForQuery().encode())
+    host, server_port = peer_address(transport.getHost())
+    opened = partial(
+        console.session,
+        dialect=dialect,
+        parameters=parameters,
+        entry=entry,
+        database=request.database or request.user,
+        server_address=(None if host is None else str(host), server_port if server_port >= 0 else None),
+        may_administer=factory.authorizer.may_administer(request),
+    )
+    answers = CommandAnswers(factory.source, dialect, parameters, factory.slots, entry, write)
+    return Session(entry, parameters, answers, key, opened)
 
 
 class NotForSessions(FeatureNotSupported, severity="FATAL"):
@@ -137,7 +185,10 @@ def _reserve(factory: WalSenderFactory, entry: WalSenderEntry) -> None:
 
 
 def _session_parameters(
-    factory: WalSenderFactory, message: StartupMessage, write: Callable[[bytes], object]
+    factory: WalSenderFactory,
+    message: StartupMessage,
+    write: Callable[[bytes], object],
+    encoding: str = "SQL_ASCII",
 ) -> SessionParameters:
     parameters = SessionParameters(
         factory.dialect,
@@ -146,6 +197,7 @@ def _session_parameters(
         max_wal_senders=factory.slot_table.limit,
         max_replication_slots=factory.slots.limit,
         wal_sender_timeout=factory.wal_sender_timeout,
+        encoding=encoding,
     )
     # Later wins: what is named in the packet itself over what is in its options.
     options = parse_options(message.parameters.get("options", ""))

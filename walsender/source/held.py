@@ -171,6 +171,11 @@ class HeldWal:
     # Inside
 
     @property
+    def directory(self) -> WalDirectory | None:
+        """What is held; ``None``: nothing that is known of."""
+        return None if self._look is None else self._look.directory
+
+    @property
     def _directory_now(self) -> WalDirectory:
         assert self._look is not None, "asked for WAL before there is any"
         return self._look.directory

@@ -12,6 +12,7 @@ from walsender.upstream.receiver import IWalKeeper, ReceiverSettings, WalReceive
 from walsender.upstream.room import Room
 from walsender.upstream.segment_fetcher import UpstreamFetcher
 from walsender.upstream.segment_writer import Commit, SegmentWriter
+from walsender.upstream.status import ReceiverStatus
 
 __all__ = [
     "Commit",
@@ -21,6 +22,7 @@ __all__ = [
     "IUpstreamSession",
     "IWalKeeper",
     "ReceiverSettings",
+    "ReceiverStatus",
     "Room",
     "Row",
     "SegmentWriter",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from walsender.upstream.group_commit import GroupCommit
     from walsender.upstream.segment_writer import Commit
+    from walsender.upstream.status import ReceiverStatus
     from walsender.wal import WalIdentity
 
 _FIRST_RETRY: Final = 0.1  # seconds
@@ -149,6 +151,12 @@ class WalReceiver:
         self._state = ""
         self._forked: Start | None = None
         self._finished: Deferred[None] | None = None
+        self._status: Callable[[], ReceiverStatus] | None = None
+
+    @property
+    def status(self) -> ReceiverStatus | None:
+        """What is received at the moment; ``None``: there is no stream."""
+        return None if self._status is None else self._status()
 
     def start(self) -> None:
         """Begin to receive."""
@@ -395,6 +403,7 @@ class WalReceiver:
         try:
             command = f"START_REPLICATION {slot}{lsn} TIMELINE {timeline}"
             if await self._answer(session.start_streaming(command, reception)):
+                self._status = partial(reception.status, timeline, self._settings.slot_name)
                 reception.begin(commits)
             return bool(await self._wait(reception.ended))
         except UpstreamError as error:
@@ -406,6 +415,7 @@ class WalReceiver:
                 ) from error
             raise
         finally:
+            self._status = None
             reception.stop()
             await commits.close()
 

@@ -16,7 +16,14 @@ from zope.interface import implementer
 from walsender.errors import WalsenderError
 from walsender.reply_timeout import ReplyTimeout
 from walsender.upstream.interfaces import ICopyReceiver, IUpstreamSession, Row, UpstreamError
-from walsender.wire import HotStandbyFeedback, PrimaryKeepalive, StandbyStatusUpdate, to_pg_timestamp
+from walsender.upstream.status import ReceiverStatus
+from walsender.wire import (
+    HotStandbyFeedback,
+    PrimaryKeepalive,
+    StandbyStatusUpdate,
+    from_pg_timestamp,
+    to_pg_timestamp,
+)
 from walsender.wire.replication import NetworkLayout, XLogData
 
 if TYPE_CHECKING:
@@ -72,7 +79,10 @@ class Reception:
         self._session = session
         self._geometry = geometry
         self._commits: GroupCommit | None = None
-        self._received = self._upstream_end = start
+        self._start = self._received = self._upstream_end = start
+        self._announced_end = start  # by a keepalive
+        self._sent_at: float | None = None
+        self._received_at: float | None = None
         self._flushed = flushed
         self._expected = expected
         self._until = until
@@ -99,6 +109,21 @@ class Reception:
         """Whether everything up to *until* is durable."""
         return self._flushed == self._until
 
+    def status(self, timeline: int, slot_name: str) -> ReceiverStatus:
+        """Return what is known of the stream; its owner knows the timeline and the slot."""
+        lsn = self._geometry.lsn
+        return ReceiverStatus(
+            timeline,
+            lsn(self._start),
+            lsn(self._received),
+            lsn(self._flushed),
+            self._sent_at,
+            self._received_at,
+            lsn(max(self._upstream_end, self._announced_end)),
+            slot_name,
+            self._session.description,
+        )
+
     # ICopyReceiver
 
     def wal_message_received(self, body: bytes) -> None:
@@ -112,7 +137,9 @@ class Reception:
         except WalsenderError as error:
             self._fail(error)
             return
+        self._sent_at, self._received_at = from_pg_timestamp(message.sent_at_us), self._clock.seconds()
         if isinstance(message, PrimaryKeepalive):
+            self._announced_end = self._geometry.position(message.wal_end)
             if self._received >= self._expected:
                 self._lives()
             if message.reply_requested:

@@ -193,6 +193,32 @@ class LineTests(AuthorizerTestCase):
         self.assertTrue(authorizer.may_replicate(REQUEST))
         self.assertFalse(authorizer.may_replicate(replace(REQUEST, replication=False)))
 
+    def test_whoMayAdminister(self) -> None:
+        """Who would be let in for replication too, and has been asked as much for the console."""
+        console = replace(REQUEST, replication=False, database="walsender")
+        for first, second, expected in (
+            (line(Method.TRUST), line(Method.TRUST), True),
+            (line(Method.SCRAM_SHA_256), line(Method.SCRAM_SHA_256), True),
+            (line(Method.SCRAM_SHA_256), line(Method.TRUST), True),
+            (line(Method.TRUST), line(Method.SCRAM_SHA_256), False),
+            (line(Method.TRUST), line(Method.REJECT), False),
+            (line(Method.TRUST), line(Method.TRUST, client_cert=ClientCert.VERIFY_FULL), False),
+            (line(Method.PEER), line(Method.PEER, map_name="other"), False),
+            (line(Method.TRUST), None, False),
+        ):
+            lines = [replace(first, databases=(Name("all"),))]
+            if second is not None:
+                lines.append(replace(second, databases=(Name("replication"),)))
+            authorizer = HbaAuthorizer(HbaRules(tuple(lines)), IdentMaps(), PASSWORDS, maybeDeferred)
+            self.assertIs(expected, authorizer.may_administer(console), (first.method, second))
+        authorizer = HbaAuthorizer(
+            HbaRules((replace(line(Method.TRUST), databases=(Name("replication"),)),)),
+            IdentMaps(),
+            PASSWORDS,
+            maybeDeferred,
+        )
+        self.assertFalse(authorizer.may_administer(console), "who is not let in at all")
+
 
 class PasswordTests(AuthorizerTestCase):
     """The method ``password``."""

@@ -1,0 +1,108 @@
+"""
+What the console shows, as it is in one moment: taken in the reactor's thread, read in another.
+
+Everything in a `Snapshot` is a copy or never changes.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from walsender.lsn import Geometry
+    from walsender.replication_slots import ReplicationSlot, ReplicationSlots
+    from walsender.sender import SlotTable
+    from walsender.sender.slot_table import WalSenderEntry
+    from walsender.settings.description import SettingDescription
+    from walsender.source import IWalSource
+    from walsender.upstream import ReceiverStatus
+    from walsender.wal import WalDirectory
+
+
+@dataclass(frozen=True, slots=True)
+class ServerView:
+    """
+    What the console sees of the server; functions are called in the reactor's thread.
+
+    :ivar settings: those of the program.
+    :ivar receiver: of a relay; ``None``: it is none, or is not receiving.
+    :ivar conninfo: of the upstream, without secrets.
+    :ivar directory: the WAL files; ``None``: nothing is known of files.
+    :ivar started_at: seconds since 1970; likewise *configured_at*.
+    """
+
+    source: IWalSource
+    slot_table: SlotTable
+    slots: ReplicationSlots
+    started_at: float
+    settings: Callable[[], Sequence[SettingDescription]] = tuple
+    receiver: Callable[[], ReceiverStatus | None] = lambda: None
+    conninfo: Callable[[], str] = str
+    directory: Callable[[], WalDirectory | None] = lambda: None
+    configured_at: Callable[[], float] = lambda: 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleSession:
+    """
+    One client of the console, for ``pg_stat_activity``.
+
+    :ivar query: the last one, or that which runs.
+    :ivar query_at: when it began; ``None``: there was none.
+    """
+
+    entry: WalSenderEntry
+    database: str
+    query: str = ""
+    query_at: float | None = None
+    is_active: bool = False
+    in_transaction: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """
+    The server in one moment.
+
+    :ivar now: seconds since 1970.
+    """
+
+    now: float
+    walsenders: tuple[WalSenderEntry, ...]
+    slots: tuple[ReplicationSlot, ...]
+    flush_position: int
+    timeline: int
+    geometry: Geometry
+    system_identifier: int
+    settings: tuple[SettingDescription, ...]
+    receiver: ReceiverStatus | None
+    conninfo: str
+    directory: WalDirectory | None
+    started_at: float
+    configured_at: float
+    sessions: tuple[ConsoleSession, ...] = field(default=())
+
+
+def take(view: ServerView, now: float, sessions: Iterable[ConsoleSession]) -> Snapshot:
+    """Return the server as it is now."""
+    source = view.source
+    return Snapshot(
+        now,
+        tuple(map(copy, view.slot_table)),
+        tuple(map(copy, view.slots)),
+        source.flush_position,
+        source.timeline,
+        source.geometry,
+        source.system_identifier,
+        tuple(view.settings()),
+        view.receiver(),
+        view.conninfo(),
+        view.directory(),
+        view.started_at,
+        view.configured_at(),
+        tuple(sessions),
+    )
