@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from walsender.errors import DataCorrupted
 from walsender.upstream.answers import answer_within
 from walsender.upstream.group_commit import GroupCommit
+from walsender.upstream.inquiry import Inquiry
 from walsender.upstream.interfaces import IUpstreamConnector, IUpstreamSession, UpstreamError
 from walsender.upstream.reception import Reception
 from walsender.upstream.segment_writer import SegmentWriter
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IReactorTime
 
+    from walsender.upstream.inquiry import System
     from walsender.wal import WalIdentity, WritableFiles
 
 _FILE_MISSING: Final = "58P01"
@@ -80,11 +82,13 @@ class UpstreamFetcher:
     async def _receive(self, session: IUpstreamSession, name: str, directory: str) -> bool:
         identity = self._identity()
         assert identity is not None, "somebody reads from it"
-        await self._check(session, identity)
+        system = await self._check(session, identity)
         geometry = identity.geometry
         file = parse_file_name(name, geometry)
         number = file.number(geometry)
         start, end = geometry.segment_start(number), geometry.segment_start(number + 1)
+        if file.timeline == system.timeline and geometry.position(system.flush_lsn) < end:
+            return False  # it is still being written there, and may be for ever
         reception = Reception(
             self._clock,
             session,
@@ -121,13 +125,15 @@ class UpstreamFetcher:
             await commits.close()
         return reception.has_all
 
-    async def _check(self, session: IUpstreamSession, identity: WalIdentity) -> None:
-        """Refuse another cluster: connection strings may name several hosts."""
-        rows = await answer_within(self._clock, self._timeout, session.execute("IDENTIFY_SYSTEM"))
-        found = rows[0][0] if len(rows) == 1 and rows[0] else None
-        if found != b"%d" % identity.system_identifier:
+    async def _check(self, session: IUpstreamSession, identity: WalIdentity) -> System:
+        """Return where the upstream is; refuse another cluster: connection strings may name several hosts."""
+        system = await Inquiry(
+            session, lambda answer: answer_within(self._clock, self._timeout, answer)
+        ).system()
+        if system.identifier != identity.system_identifier:
             raise DataCorrupted(
                 "database system identifier differs between the upstream and the WAL directory",
-                detail=f"The upstream's identifier is {(found or b'').decode(errors='replace')}, "
+                detail=f"The upstream's identifier is {system.identifier}, "
                 f"the directory's is {identity.system_identifier}.",
             )
+        return system

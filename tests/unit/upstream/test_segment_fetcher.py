@@ -134,6 +134,13 @@ class FetchTests(SynchronousTestCase):
         self.assertTrue(session.closed)
         self.assertEqual([], self.clock.getDelayedCalls())
 
+    def test_aSegmentThatIsBeingWrittenIsNotWaitedFor(self) -> None:
+        """Nobody knows when it will be whole, and readers would wait for it whatever else comes."""
+        self.assertFalse(self.successResultOf(self.fetch("000000010000000000000050")))
+        (session,) = self.sessions
+        self.assertEqual(["IDENTIFY_SYSTEM"], session.commands)
+        self.assertOver(session)
+
     def test_wholeSegment(self) -> None:
         """What comes until its end is it, and what comes behind that is not looked at."""
         fetching = self.fetch()
