@@ -43,10 +43,14 @@ class ByteScript:
         self._at += count
         return taken
 
-    def play(self, limit: int = 200) -> int:
-        """Play it to its end and check; return how many deeds there were."""
+    def play(self, siege: Siege | None = None, limit: int = 200) -> int:
+        """
+        Play it to its end and check; return how many deeds there were.
+
+        :param siege: by default one of the version that the script says.
+        """
         version = VERSIONS[int.from_bytes(self._take(1), "big") % len(VERSIONS)]
-        siege = Siege(version)
+        siege = siege or Siege(version)
         deeds = 0
         try:
             while self._at < len(self._script) and deeds < limit:

@@ -26,29 +26,35 @@ PASSWORD: Final = "secret"
 NONCE: Final = b"fyko+d2lbbFgONRv9qkxdawL"
 FIRST_BARE: Final = b"n=,r=" + NONCE
 
-_RULES: Final = "\n".join(
-    f"{kind} replication {rule}"
-    for rule in ("scram,unknown {} scram-sha-256", "plain {} password", "evil {} reject", "all {here} trust")
+HBA: Final = "".join(
+    f"{kind} replication {rule}\n"
+    for rule in (
+        "scram,unknown {} scram-sha-256",
+        "plain,plain-unknown {} password",
+        "evil {} reject",
+        "all {here} trust",
+    )
     for kind, rule in (
         ("local", rule.replace(" {here}", "").replace(" {}", "")),
         ("host", rule.replace("{here}", "127.0.0.1/8").replace("{}", "all")),
         ("host", rule.replace("{here}", "::1/128").replace("{}", "all")),
     )
 )
+USERS: Final = f'"scram" "{PASSWORD}"\n"plain" "{PASSWORD}"\n'
 
 
 @cache
 def _files() -> tuple[Any, Any, StoredPasswords]:
     with tempfile.TemporaryDirectory() as directory:
         contents = {
-            "hba": _RULES,
+            "hba": HBA,
             "ident": "",
-            "users": f'"scram" "{PASSWORD}"\n"plain" "{PASSWORD}"',
+            "users": USERS,
         }
         paths = {}
         for name, content in contents.items():
             path = Path(directory, name)
-            path.write_text(content + "\n")
+            path.write_text(content)
             path.chmod(0o600)
             paths[name] = str(path)
         return (

@@ -72,12 +72,13 @@ class Offender:
     One client that does what it likes.
 
     :ivar outbox: what it has said, and the network has not delivered.
+    :ivar said: what has been delivered, as it was cut.
     """
 
     def __init__(self, server: Server, peer: IAddress) -> None:
         self.client = Client(server, peer)
         self.outbox = bytearray()
-        self.is_cut = False  # the client has gone: the last message may be half
+        self.said: list[bytes] = []
 
     def deliver(self, cut: int) -> None:
         """Let the network deliver, cut in a way that *cut* chooses."""
@@ -98,6 +99,7 @@ class Offender:
 
     def _arrives(self, data: bytes) -> None:
         if data and not self.client.transport.disconnected:
+            self.said.append(data)
             self.client.transport.deliver(data)
 
 
@@ -124,6 +126,7 @@ class Siege:
             self.source, dialect, reactor=reactor, authorizer=authorizer(reactor), max_wal_senders=4
         )
         self.offenders: list[Offender] = []
+        self.said: list[list[bytes]] = []  # by all who have ever come
         self.standby = self.server.started(application_name="standby")
         self.standby.send(query(f"START_REPLICATION {LSN(BEGIN)}"))
         self.standby_got = bytearray()
@@ -143,7 +146,9 @@ class Siege:
         """Somebody new comes, perhaps in the place of somebody who leaves without a word."""
         if len(self.offenders) >= 3:
             self._dismiss(self.offenders.pop(choice % 3))
-        self.offenders.append(Offender(self.server, PEERS[choice % len(PEERS)]))
+        offender = Offender(self.server, PEERS[choice % len(PEERS)])
+        self.offenders.append(offender)
+        self.said.append(offender.said)
         self._current = len(self.offenders) - 1
 
     def take_turns(self, choice: int) -> None:

@@ -140,6 +140,41 @@ class NumberTests(WaitingTestCase):
         self.assertIn("256 open files are not enough for max_wal_senders = 100: 472 may be needed", lines)
 
 
+class LogTests(WaitingTestCase):
+    def test_linesAreBounded(self) -> None:
+        """Of a flood of garbage a hundred lines a minute are logged, and then how many it was."""
+        lines = self.logged()
+        server = self.server()
+        for _ in range(1000):
+            client = server.connect()
+            client.send(b"\xff" * 100)
+            client.receive()
+        self.assertEqual(100, len(lines))
+        server.reactor.advance(60)
+        server.connect().send(b"\xff" * 100)
+        self.assertEqual("900 clients more have gone before they were let in", lines[100])
+        self.assertEqual(102, len(lines))
+
+    def test_refusalsAreAllLogged(self) -> None:
+        """Whoever is refused by name has a line, however many there are: who guesses passwords is seen."""
+        lines = self.logged()
+        server = self.server()
+        for _ in range(150):
+            client = server.connect(IPv4Address("TCP", "192.0.2.1", 5))
+            self.assertEqual("28000", error_fields(client.start())["C"])
+        self.assertEqual(150, len([line for line in lines if "FATAL" in line]))
+
+    def test_whoIsInHasItsLine(self) -> None:
+        """The end of a stream is logged whatever others do."""
+        server = self.server()
+        standby = server.streaming(0x100000)
+        for _ in range(200):
+            server.connect().send(b"\xff" * 100)
+        lines = self.logged()
+        standby.transport.deliver_eof()
+        self.assertEqual(1, len(lines))
+
+
 class SizeTests(WaitingTestCase):
     def test_boundedBeforeItIsIn(self) -> None:
         """No length word makes more be kept than the longest packet and one read."""

@@ -10,6 +10,7 @@ from walsender.sender.peer import peer_text
 from walsender.wire import printable
 
 if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
     from twisted.python.failure import Failure
 
     from walsender.errors import WalsenderError
@@ -17,20 +18,51 @@ if TYPE_CHECKING:
     from walsender.sender.interfaces import IClientTransport
     from walsender.sender.slot_table import WalSenderEntry
 
+LINES_A_MINUTE: Final = 100
+"""How many of the clients that are not let in have a line of their own when they go."""
+
 _HEADER_SIZE: Final = 5  # bytes: a message's type and length
+
+
+class LineLimit:
+    """
+    So many lines in a minute, and then how many there would have been.
+
+    What a stranger can make us write must not fill the disk, nor cost more than its connection.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._minute = 0
+        self._lines = 0
+
+    def permits(self) -> bool:
+        """Return whether one more line may be written."""
+        minute = int(self._clock.seconds() // 60)
+        if minute != self._minute:
+            left_out = self._lines - LINES_A_MINUTE
+            if left_out > 0:
+                self._log.info("{count} clients more have gone before they were let in", count=left_out)
+            self._minute, self._lines = minute, 0
+        self._lines += 1
+        return self._lines <= LINES_A_MINUTE
 
 
 class ConnectionLog:
     """
     One connection's lines.
 
+    :param strangers: bounds how often it is said that a client who never came in has gone.
     :ivar entry: the client's entry in the table, once it is let in.
     """
 
     _log = Logger()
 
-    def __init__(self, transport: IClientTransport) -> None:
+    def __init__(self, transport: IClientTransport, strangers: LineLimit) -> None:
         self._transport = transport
+        self._strangers = strangers
         self._ended = False
         self.entry: WalSenderEntry | None = None
 
@@ -85,4 +117,6 @@ class ConnectionLog:
         self._ended = True
 
     def _say(self, message: str) -> None:
+        if self.entry is None and not self._strangers.permits():
+            return
         self._log.info("{client} {message}", client=self.client, message=printable(message))

@@ -12,6 +12,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from walsender.replication_slots import ReplicationSlots
+from walsender.sender.connection_log import LineLimit
 from walsender.sender.kernel_pipe import KernelPipes
 from walsender.sender.page_cache import PageCache
 from walsender.sender.protocol import WalSender
@@ -65,6 +66,7 @@ class WalSenderFactory(Factory):
     :ivar console: answers clients that want SQL; ``None``: they are refused.
     :ivar stopping: no new client is let in.
     :ivar timer: what all streams share.
+    :ivar strangers: bounds what is logged of clients that are not let in.
     :ivar tls: what clients may encrypt with; ``None``: nothing.  May be replaced at any time.
     """
 
@@ -106,6 +108,7 @@ class WalSenderFactory(Factory):
         self._connections: dict[WalSender, None] = {}  # in the order in which they came
         self._waiting: WaitingRoom[WalSender] = WaitingRoom(max_wal_senders + _MORE_WAITING)
         self._driven_out = 0
+        self.strangers = LineLimit(reactor)
         self._tell_again_at = 0.0
         self._by_process: dict[int, WalSender] = {}
         self._when_empty: list[Deferred[None]] = []

@@ -95,7 +95,7 @@ class WalSender(Protocol):
 
     def connectionMade(self) -> None:
         """A client has connected."""
-        self.log = ConnectionLog(self.transport)
+        self.log = ConnectionLog(self.transport, self.factory.strangers)
         self._set_timer(
             self.factory.authentication_timeout, self.abort, "canceling authentication due to timeout"
         )
