@@ -28,7 +28,6 @@ from walsender.sql.errors import TooComplex
 from walsender.sql.times import zone_of
 from walsender.wire import (
     CommandComplete,
-    DataRow,
     ErrorResponse,
     ExtendedQuery,
     FunctionCall,
@@ -73,8 +72,7 @@ MAX_PORTALS: Final = 10
 MAX_STATEMENT: Final = 64 << 10
 """Bytes of a statement."""
 
-_AT_ONCE: Final = 2000  # characters: what is read in less than a millisecond is not worth a thread's turn
-_ROWS_AT_ONCE: Final = 200
+_AT_ONCE: Final = 500  # characters: what is read in less than a millisecond is not worth a thread's turn
 
 
 class IPhaseHost(Protocol):
@@ -285,14 +283,8 @@ class ConsolePhase:
         return result
 
     def _write_rows(self, result: Result, first: int, end: int) -> None:
-        pieces: list[bytes] = []
-        for row in result.rows[first:end]:
-            pieces.append(DataRow(row).encode())
-            if len(pieces) == _ROWS_AT_ONCE:
-                self._write(b"".join(pieces))
-                pieces.clear()
-        if pieces:
-            self._write(b"".join(pieces))
+        if end > first:
+            self._write(b"".join(result.rows[first:end]))
 
     # The extended protocol
 

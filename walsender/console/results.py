@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from walsender.console.errors import InvalidBind
 from walsender.errors import FeatureNotSupported, InvalidParameterValue
 from walsender.sql import Column, binary_of, find_type, has_binary, text_of
-from walsender.wire import Field, RowDescription, encode_text
+from walsender.wire import DataRow, Field, RowDescription, encode_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,14 +22,14 @@ class Result:
     What a statement has given.
 
     :ivar columns: ``None``: it gives no rows.
-    :ivar rows: their values as bytes; ``None`` is NULL.
+    :ivar rows: each as its DataRow, made where it costs nobody time.
     :ivar tag: of the CommandComplete, without the count of rows.
     :ivar warning: SQLSTATE and text of what the client is told besides.
     """
 
     tag: str
     columns: tuple[Column, ...] | None = None
-    rows: Sequence[tuple[bytes | None, ...]] = ()
+    rows: Sequence[bytes] = ()
     warning: tuple[str, str] | None = None
 
     def complete(self, count: int) -> str:
@@ -61,7 +61,9 @@ def text_type() -> PgType:
 
 def texts(tag: str, columns: tuple[Column, ...], rows: Sequence[tuple[str, ...]]) -> Result:
     """Return the result of texts."""
-    return Result(tag, columns, [tuple(encode_text(value) for value in row) for row in rows])
+    return Result(
+        tag, columns, [DataRow(tuple(encode_text(value) for value in row)).encode() for row in rows]
+    )
 
 
 def format_of(formats: Sequence[int], place: int) -> int:
@@ -91,8 +93,8 @@ def check_formats(columns: Sequence[Column], formats: Sequence[int]) -> None:
 
 def encoded(
     rows: Sequence[Sequence[Any]], columns: Sequence[Column], formats: Sequence[int], environment: Environment
-) -> list[tuple[bytes | None, ...]]:
-    """In a thread: return rows as they go out."""
+) -> list[bytes]:
+    """In a thread: return rows as the messages that they are."""
     budget, zone = environment.budget, environment.zone
     forms = [format_of(formats, place) for place in range(len(columns))]
     found = []
@@ -106,7 +108,7 @@ def encoded(
             budget.take(len(data))
             values.append(data)
         budget.step()
-        found.append(tuple(values))
+        found.append(DataRow(tuple(values)).encode())
     return found
 
 

@@ -248,10 +248,18 @@ class BoundTests(SynchronousTestCase):
     def test_time(self) -> None:
         """A query that would run for ever ends when its time is up."""
         ticks = iter(range(10**9))
-        budget = Budget(3, lambda: next(ticks))
+        budget = Budget(3, lambda: next(ticks), bool)
         text = "SELECT count(*) FROM generate_series(1, 1000000000) a, generate_series(1, 9) b"
         error = self.assertRaises(StatementTimeout, rows, text, environment(budget=budget))
         self.assertEqual("canceling statement due to statement timeout", error.message)
+
+    def test_restsMeanwhile(self) -> None:
+        """A query that computes lets other threads run, again and again."""
+        times = (number / 1000 for number in range(10**9))
+        rests: list[float] = []
+        budget = Budget(1000, lambda: next(times), rests.append)
+        rows("SELECT count(*) FROM generate_series(1, 5000)", environment(budget=budget))
+        self.assertGreater(len(rests), 10)
 
     def test_cancelled(self) -> None:
         """A query whose client has asked for its end ends."""
