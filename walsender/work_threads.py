@@ -69,7 +69,7 @@ def _work(jobs: _Jobs, results: _Results) -> None:
     while (job := jobs.get()) is not None:
         _do(results, *job)
         del job  # it may hold a file, and the next one may be long in coming
-    results.put(None, None)
+    results.thread_ended()
 
 
 def _do(
@@ -100,12 +100,18 @@ class _Results:
         self._threads = threads
         self._results: deque[tuple[Callable[[Any], object] | None, object]] = deque()
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._ending = threading.Lock()
         reactor.addReader(self)
 
     def put(self, tell: Callable[[Any], object] | None, result: object) -> None:
-        """Have *tell* called with *result*; from any thread.  ``None``: that was this thread's last."""
+        """Have *tell* called with *result*; from any thread."""
         self._results.append((tell, result))
         os.eventfd_write(self._event, 1)
+
+    def thread_ended(self) -> None:
+        """That was this thread's last; from that thread."""
+        with self._ending:  # or the descriptor is closed, and another's perhaps, before it is written to
+            self.put(None, None)
 
     def fileno(self) -> int:
         """See `IFileDescriptor`."""
@@ -123,7 +129,8 @@ class _Results:
                 self._threads -= 1
         if not self._threads:
             self._reactor.removeReader(self)
-            os.close(self._event)
+            with self._ending:
+                os.close(self._event)
 
     def connectionLost(self, reason: Failure) -> None:
         """See `IFileDescriptor`: the reactor ends."""

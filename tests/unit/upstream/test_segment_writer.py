@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from upstream_helpers import FIRST, KIB, SECOND, Relay, RelayTestCase, identity_of
 
@@ -312,6 +312,12 @@ class PromiseTests(RelayTestCase):
         short_writes=st.sampled_from([0.0, 0.3]),
         seed=st.integers(0, 1 << 32),
     )
+    @example(
+        pieces=[48, 48, 48, 48, 216916, 307200],
+        failures=[("create", errno.ENOSPC), ("rename", errno.EIO)],
+        short_writes=0.0,
+        seed=0,
+    )
     @settings(max_examples=60, deadline=None)
     def test_errorsOfTheDiskNeverLeaveAPromiseBroken(
         self, pieces: list[int], failures: list[tuple[str, int]], short_writes: float, seed: int
@@ -325,7 +331,9 @@ class PromiseTests(RelayTestCase):
                 operation, number = waiting.pop()
                 relay.disk.failing = {operation: [number]}
             try:
-                relay.commit(min(relay.cluster.position, relay.sent + length))
+                commit = relay.commit(min(relay.cluster.position, relay.sent + length))
+                if commit.failure is not None:  # of what came behind it
+                    raise commit.failure
             except WalsenderError:
                 relay.writer.close()
                 relay.new_writer()
