@@ -211,7 +211,7 @@ class RelaySource(HeldWal):
             if not (is_here or await self.restore(name)):
                 break
             identity = await self._run_commit(self._files.path_identity, f"{self._path}/{name}")
-            self._kept(timeline, Commit(end, self.identity, [CoveredFile(name, identity)], [number]))
+            self._kept(timeline, Commit(end, self.identity, [CoveredFile(name, identity)]))
             number += 1
         return number > first
 

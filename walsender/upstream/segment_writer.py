@@ -50,7 +50,6 @@ class Commit:
     :ivar position: all before it is on disk, under names that are on disk.
     :ivar identity: whose WAL it is.
     :ivar files: the files written to or compared with, by name, in the order in which they came into use.
-    :ivar completed: numbers of the segments that have got their final names.
     :ivar failure: why the rest of what came is not kept; it ends with a whole segment then.
     :ivar newest: what has come with this commit, up to *position*, if that is little; else nothing.
     """
@@ -58,7 +57,6 @@ class Commit:
     position: int
     identity: WalIdentity | None = None
     files: list[CoveredFile] = field(default_factory=list)
-    completed: list[int] = field(default_factory=list)
     failure: DiskFull | None = None
     newest: bytes = b""
 
@@ -107,7 +105,6 @@ class SegmentWriter:
         self._expected = start
         self._is_complete = self._is_replacement = self._unsynced = False
         self._used: list[CoveredFile] = []
-        self._completed: list[int] = []
 
     def commit(self, pieces: Sequence[bytes | memoryview], behind: int = 0) -> Commit:
         """
@@ -122,7 +119,7 @@ class SegmentWriter:
         :raises SyncFailed: a file cannot be synced, and is not to be trusted again.
         :raises WalFileError: a file cannot be made or written.
         """
-        self._used, self._completed = [], []
+        self._used = []
         begin = self._position
         failure = None
         waiting = list(pieces)
@@ -147,7 +144,7 @@ class SegmentWriter:
         self._sync()
         position = max(self._position, self._valid)
         newest = b"".join(pieces) if position == end_of_all <= begin + _LITTLE else b""
-        return Commit(position, self._identity, self._used, self._completed, failure, newest)
+        return Commit(position, self._identity, self._used, failure, newest)
 
     def close(self) -> None:
         """Let go of the file; what was not committed is not promised."""
@@ -280,7 +277,6 @@ class SegmentWriter:
             return
         final = segment_name(self._timeline, self._number, self._geometry)
         self._rename(final)
-        self._completed.append(self._number)
         self.close()
 
     def _rename(self, name: str) -> None:
