@@ -33,22 +33,19 @@ from walsender.errors import (
 )
 from walsender.lsn import INVALID_LSN, LSN
 
-from .slot import HeldSlot, ReplicationSlot, lowest
+from .saver import SlotSaver, is_dirty
+from .slot import HeldSlot, ReplicationSlot
 from .state import WAL_REMOVED, SlotState, check_name
 from .storage import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterator
 
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
+    from twisted.internet.interfaces import IReactorTime
 
     from walsender.errors import WalsenderError
 
     from .storage import SlotStorage, StoredSlots
-
-# How much of what standbys reported a crash may take back.  Ten times as long would
-# cost nothing but WAL that is kept longer; a tenth would sync ten times as often.
-SAVE_DELAY: Final = 5.0  # seconds
 
 _NO_STORAGE_HINT: Final = (
     "A temporary slot needs no storage; for permanent slots set "
@@ -76,7 +73,6 @@ class ReplicationSlots:
     ) -> None:
         self._storage = storage
         self.limit = limit
-        self._clock = clock
         self._run_in_thread = run_in_thread
         self._slots: dict[str, ReplicationSlot] = {}
         self._owned: dict[int, dict[ReplicationSlot, None]] = {}
@@ -84,8 +80,7 @@ class ReplicationSlots:
         self._opened = False
         self._damaged: set[str] = set()
         self._waiting: list[tuple[str, int, Deferred[None]]] = []
-        self._timer: IDelayedCall | None = None
-        self._save_queued = False
+        self._saver = SlotSaver(storage, clock, run_in_thread, self._disk, self._slots)
 
     def __iter__(self) -> Iterator[ReplicationSlot]:
         return iter(self._slots.values())
@@ -131,7 +126,7 @@ class ReplicationSlots:
     def stop(self) -> Generator[Deferred[Any], Any, None]:
         """Save what has changed; fires when it is done.  No session may be left."""
         yield self.save()
-        self._cancel_timer()
+        self._saver.stop()
         self._slots.clear()
         self._owned.clear()
         self._opened = False
@@ -258,15 +253,14 @@ class ReplicationSlots:
             if slot.held is not None:
                 slot.held.invalidated()
         yield self.save()
-        return not any(slot.invalidation_reason and _is_dirty(slot) for slot in self)
+        return not any(slot.invalidation_reason and is_dirty(slot) for slot in self)
 
     # For `HeldSlot`
 
     def advance(self, slot: ReplicationSlot, restart_lsn: LSN) -> None:
         """Set where WAL is needed from; saved later."""
         slot.restart_lsn = restart_lsn
-        if self._timer is None and _is_dirty(slot):
-            self._timer = self._clock.callLater(SAVE_DELAY, self.save)
+        self._saver.changed(slot)
 
     def release(self, slot: ReplicationSlot) -> None:
         """Let a slot be anybody's again; a temporary one stays with its session."""
@@ -274,9 +268,7 @@ class ReplicationSlots:
         if slot.temporary:
             return
         self._give(slot, None)
-        if _is_dirty(slot) and not self._save_queued:  # the one that is queued will see this slot
-            self._save_queued = True
-            self.save()
+        self._saver.released(slot)
         self._wake(slot.name)
 
     # Inside
@@ -395,73 +387,16 @@ class ReplicationSlots:
             # The slot lives on, and what is on disk of it, if anything, is written again.
             slot.saved_lsn = None
             self._free(slot)
-            self._try_again()
+            self._saver.try_again()
             raise self._storage_failed(f'could not drop replication slot "{slot.name}"', error) from error
         self._forget(slot)
 
     def _storage_failed(self, action: str, error: OSError) -> WalsenderError:
         return file_error(action, error)
 
-    # Saving
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
-        self._timer = None
-
-    def _try_again(self) -> None:
-        self._cancel_timer()
-        self._timer = self._clock.callLater(SAVE_DELAY, self.save)
-
     def save(self) -> Deferred[None]:
         """Save what has changed, now; never fails."""
-        self._cancel_timer()
-        return self._disk.run(self._save_changed)
-
-    @inlineCallbacks
-    def _save_changed(self) -> Generator[Deferred[Any], Any, None]:
-        self._save_queued = False
-        changed = {
-            slot: SlotState(slot.name, slot.restart_lsn, slot.invalidation_reason)
-            for slot in self
-            if _is_dirty(slot)
-        }
-        if not changed:
-            return
-        for slot, state in changed.items():
-            # Until this has gone well the file may have either.
-            slot.oldest_saved_lsn = lowest(slot.oldest_saved_lsn, state.restart_lsn)
-        errors: dict[str, OSError] = yield self._run_in_thread(self._save_states, list(changed.values()))
-        for slot, state in changed.items():
-            if slot.name in errors:
-                slot.saved_lsn = None
-                self._log.error(
-                    'could not save replication slot "{name}": {reason}',
-                    name=slot.name,
-                    reason=errors[slot.name].strerror,
-                )
-            else:
-                slot.oldest_saved_lsn = state.restart_lsn
-                if slot.invalidation_reason == state.invalidation_reason:  # not invalidated meanwhile
-                    slot.saved_lsn = state.restart_lsn
-        if errors:
-            self._try_again()
-
-    def _save_states(self, states: list[SlotState]) -> dict[str, OSError]:
-        """In a thread: save each and return what failed, by name."""
-        assert self._storage is not None, "there are permanent slots"
-        errors: dict[str, OSError] = {}
-        for state in states:
-            try:
-                self._storage.save(state)
-            except OSError as error:
-                errors[state.name] = error
-        return errors
-
-
-def _is_dirty(slot: ReplicationSlot) -> bool:
-    """Return whether a slot is to be saved; what is being created or dropped is its creator's affair."""
-    return not slot.temporary and not slot.busy and slot.saved_lsn != slot.restart_lsn
+        return self._saver.save()
 
 
 def _exists(name: str) -> DuplicateObject:

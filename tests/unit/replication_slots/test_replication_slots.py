@@ -10,7 +10,7 @@ from twisted.logger import LogLevel, capturedLogs
 from walsender.errors import ConfigurationError, WalsenderError
 from walsender.lsn import LSN
 from walsender.replication_slots import ReplicationSlots, SlotState, encode_state
-from walsender.replication_slots.slots import SAVE_DELAY
+from walsender.replication_slots.saver import SAVE_DELAY
 
 
 class CreateTests(SlotsTestCase):

@@ -8,7 +8,7 @@ from slot_helpers import HERE, THERE, SimulatedDisk, SlotsTestCase
 
 from walsender.lsn import LSN
 from walsender.replication_slots import WAL_REMOVED, HeldSlot, ReplicationSlots
-from walsender.replication_slots.slots import SAVE_DELAY
+from walsender.replication_slots.saver import SAVE_DELAY
 
 
 class InvalidateTests(SlotsTestCase):
