@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from zope.interface import implementer
 
+from walsender.auth.few_threads import FewThreads
 from walsender.auth.hba import ClientCert, ClientName, Method
 from walsender.auth.interfaces import ConnectionRequest, IAuthenticationClient, IAuthorizer
 from walsender.auth.scram import ScramExchange, is_password
@@ -22,19 +23,19 @@ from walsender.wire import PASSWORD_MESSAGES, SASL_MESSAGES, AuthenticationReque
 from walsender.wire.body import BodyReader
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from typing import ParamSpec, TypeVar
+    from collections.abc import Callable
+    from typing import Any
+
+    from twisted.internet.defer import Deferred
 
     from walsender.auth.hba import HbaLine, HbaRules
     from walsender.auth.ident import IdentMaps
     from walsender.auth.stored_passwords import StoredPasswords
 
-    P = ParamSpec("P")
-    T = TypeVar("T")
-
 _CLEARTEXT: Final = 3
 _SASL, _SASL_CONTINUE, _SASL_FINAL = 10, 11, 12
 _NO_INITIAL_RESPONSE: Final = -1
+_AT_ONCE: Final = 2  # threads, of each kind of work that a stranger may ask for
 
 
 class InvalidPassword(InvalidAuthorization, sqlstate="28P01"):
@@ -79,7 +80,7 @@ class HbaAuthorizer:
     :ivar rules: who is asked what; as all three, may be replaced at any time.
     :ivar maps: of ``pg_ident.conf``.
     :ivar passwords: of the ``auth_file``.
-    :param run_in_thread: calls a function in a thread pool.
+    :param run_in_thread: calls a function in a thread pool, of which few threads are used.
     """
 
     def __init__(
@@ -87,12 +88,13 @@ class HbaAuthorizer:
         rules: HbaRules,
         maps: IdentMaps,
         passwords: StoredPasswords,
-        run_in_thread: Callable[..., Awaitable[object]],
+        run_in_thread: Callable[..., Deferred[Any]],
     ) -> None:
         self.rules = rules
         self.maps = maps
         self.passwords = passwords
-        self._run_in_thread = run_in_thread
+        self._hashing = FewThreads(run_in_thread, _AT_ONCE)
+        self._looking_up = FewThreads(run_in_thread, _AT_ONCE)
 
     async def authenticate(self, request: ConnectionRequest, client: IAuthenticationClient) -> None:
         """See `IAuthorizer`."""
@@ -142,7 +144,7 @@ class HbaAuthorizer:
             raise InvalidPassword("empty password returned by client")
         verifier, real = self.passwords.find(request.user)
         # Computed for nobody too, which takes as long.
-        right = await self._run_in_thread(is_password, verifier, password)
+        right = await self._hashing.run(is_password, verifier, password)
         if not (right and real):
             raise _wrong_password(request, real, where)
 
@@ -170,7 +172,7 @@ class HbaAuthorizer:
     async def _peer(self, line: HbaLine, request: ConnectionRequest, where: str) -> None:
         name = None
         if request.peer_uid is not None:
-            name = await self._run_in_thread(_user_name, request.peer_uid)
+            name = await self._looking_up.run(_user_name, request.peer_uid)
         if not isinstance(name, str):
             why = f"local user with ID {request.peer_uid} does not exist"
         elif self.maps.permits(line.map_name, name, request.user):

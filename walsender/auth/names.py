@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from walsender.auth.regex import MAX_NAME, InvalidRegex, compile_regex
+from walsender.auth.regex import InvalidRegex, compile_regex
 
 if TYPE_CHECKING:
     import re
 
     from walsender.auth.tokens import Token
+
+LONGEST_SEARCHED: Final = 256
+"""
+Characters of the longest name that a regular expression may match.
+
+Names of roles have 63 bytes, but that of a certificate is as long as its authority likes, and
+how long a search takes grows with it.
+"""
 
 
 class BadName(ValueError):
@@ -59,5 +67,11 @@ class Name:
         return self.text == name if self.pattern is None else self.search(name) is not None
 
     def search(self, name: str) -> re.Match[str] | None:
-        """Return where the regular expression matches in *name*, of which no more counts than names have."""
-        return None if self.pattern is None else self.pattern.search(name[:MAX_NAME])
+        """
+        Return where the regular expression matches in *name*; nowhere if that is too long.
+
+        Never in a part of it: what ends like a name that may come in would be taken for that name.
+        """
+        if self.pattern is None or len(name) > LONGEST_SEARCHED:
+            return None
+        return self.pattern.search(name)

@@ -23,15 +23,19 @@ _PROHIBITED: Final = (
     stringprep.in_table_c9,
 )
 
+# Normalizing takes a time that grows with the square of the length, and nothing else runs meanwhile: three
+# seconds for as many combining marks as a password message holds, which anybody may send.
+_LONGEST: Final = 1024  # bytes; PostgreSQL 10 to 13 prepared no longer ones either
+
 
 def prepare_password(password: bytes) -> bytes:
     """
     Return *password* as both sides put it into SCRAM.
 
     What is no UTF-8, or has a character that may not be in a password, is used as it is: so do
-    PostgreSQL and libpq.
+    PostgreSQL and libpq.  So is what is longer than 1024 bytes.
     """
-    if password.isascii():
+    if password.isascii() or len(password) > _LONGEST:
         return password
     try:
         text = password.decode()

@@ -64,6 +64,20 @@ class IdentTests(SynchronousTestCase):
             self.assertTrue(self.maps.permits("m", f"{role}@example.com", role))
             self.assertFalse(self.maps.permits("m", f"{role}@example.com", "x"))
 
+    def test_longNames(self) -> None:
+        """A name is looked at whole: its beginning may be the name of somebody else."""
+        user = "b" * 51
+        self.assertTrue(self.maps.permits("m", f"{user}@example.com", user))
+        self.assertFalse(self.maps.permits("m", f"{user}@example.com.evil.org", user))
+        long = "CN=bob," + ",".join(["OU=department"] * 10)
+        maps = loaded(load_ident, r'm "/^CN=(.*),(?:OU=department,?){10}$" \1')
+        self.assertTrue(maps.permits("m", long, "bob"))
+        self.assertFalse(maps.permits("m", f"{long}x", "bob"))
+        # One that would take long to search in is nobody's.
+        maps = loaded(load_ident, 'm "/^(.*)@" bob')
+        self.assertTrue(maps.permits("m", "x" * 255 + "@", "bob"))
+        self.assertFalse(maps.permits("m", "x" * 256 + "@", "bob"))
+
     def test_groupThatMatchesNothing(self) -> None:
         """A group that took no part ends the search, as in PostgreSQL."""
         self.assertFalse(self.maps.permits("m", "y", "never"))

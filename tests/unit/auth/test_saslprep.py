@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
+from types import SimpleNamespace
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from walsender.auth import saslprep as module
 from walsender.auth.saslprep import prepare_password
 
 
@@ -32,6 +36,18 @@ class PreparedTests(SynchronousTestCase):
     def test_notUtf8(self) -> None:
         """What is no UTF-8 is used as it is."""
         self.assertEqual(prepare_password(b"a\xff"), b"a\xff")
+
+    def test_tooLong(self) -> None:
+        """What would take long to prepare is used as it is, so that a stranger cannot stop everything."""
+
+        def normalize(form: str, text: str) -> str:
+            self.assertLessEqual(len(text.encode()), 1024)
+            return unicodedata.normalize(form, text)
+
+        self.patch(module, "unicodedata", SimpleNamespace(normalize=normalize))
+        self.assertEqual(prepare_password("\u00aa".encode() * 512), b"a" * 512)
+        for password in ("\u00aa" * 513, "\u0345" * 15000 + "\u0334" * 15000):
+            self.assertEqual(prepare_password(password.encode()), password.encode())
 
     @given(st.binary(max_size=20) | st.text(max_size=20).map(str.encode))
     def test_anyPassword(self, password: bytes) -> None:
