@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from walsender.auth import TlsInfo
 from walsender.errors import ConfigurationError
 from walsender.sender import IServerTls
 from walsender.sender.peer import error_text
+from walsender.wire import SilentViolation
 
 if TYPE_CHECKING:
     from twisted.protocols.tls import TLSMemoryBIOProtocol
@@ -71,6 +73,14 @@ class TlsFiles:
     minimum_version: str = "TLSv1.2"
 
 
+# What a file of revocation lists may hold several of.
+_REVOCATION_LIST: Final = re.compile(b"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
+
+
+class BadCertificate(SilentViolation):
+    """A client's certificate is signed by an authority of ours, and yet its names cannot be told."""
+
+
 class NoCommonProtocol(SSL.Error):
     """The client wants to speak something else than ours; ends the handshake with an alert."""
 
@@ -95,16 +105,18 @@ class ServerTls:
 
     def info(self, connection: SSL.Connection) -> TlsInfo:
         """See `IServerTls`."""
-        certificate = connection.get_peer_certificate(as_cryptography=True)
-        if certificate is None:
-            return TlsInfo(authorities=self._authorities, end_point=self._end_point)
-        subject = certificate.subject
-        names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        try:
+            certificate = connection.get_peer_certificate(as_cryptography=True)
+            if certificate is None:
+                return TlsInfo(authorities=self._authorities, end_point=self._end_point)
+            common_name, distinguished_name = _names(certificate)
+        except (ValueError, TypeError) as error:  # OpenSSL is content with more than the library is
+            raise BadCertificate("could not read the names in the client's SSL certificate") from error
         return TlsInfo(
             # One that nobody has signed ends the handshake.
             verified=True,
-            common_name=str(names[0].value) if names else None,
-            distinguished_name=_distinguished_name(subject),
+            common_name=common_name,
+            distinguished_name=distinguished_name,
             authorities=self._authorities,
             end_point=self._end_point,
         )
@@ -114,6 +126,16 @@ def _select_protocol(_: SSL.Connection, offered: list[bytes]) -> bytes:
     if ALPN not in offered:
         raise NoCommonProtocol([("SSL routines", "", "no application protocol")])
     return ALPN
+
+
+def _names(certificate: x509.Certificate) -> tuple[str | None, str]:
+    """Return common and distinguished name."""
+    subject = certificate.subject
+    names = subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    common_name = str(names[0].value) if names else None
+    if common_name is not None and "\0" in common_name:
+        raise BadCertificate("SSL certificate's common name contains embedded null")
+    return common_name, _distinguished_name(subject)
 
 
 def _distinguished_name(subject: x509.Name) -> str:
@@ -149,8 +171,8 @@ def load_tls(files: TlsFiles) -> ServerTls:
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_min_proto_version(_VERSIONS[files.minimum_version])
     try:
-        context.use_certificate_chain_file(files.certificate)
         certificate = x509.load_pem_x509_certificate(Path(files.certificate).read_bytes())
+        context.use_certificate_chain_file(files.certificate)
     except (SSL.Error, OSError, ValueError) as error:
         raise _problem(f'could not load server certificate file "{files.certificate}"', error) from error
     _use_key(context, files.key)
@@ -204,9 +226,10 @@ def _check_permissions(path: str, status: os.stat_result) -> None:
 def _use_authorities(context: SSL.Context, files: TlsFiles) -> None:
     path = files.authorities
     try:
-        context.load_verify_locations(path)
+        with Path(path).open("rb"):  # OpenSSL does not say why it cannot
+            context.load_verify_locations(path)
         context.load_client_ca(path.encode())
-    except (SSL.Error, ValueError) as error:
+    except (SSL.Error, OSError, ValueError) as error:
         raise _problem(f'could not load root certificate file "{path}"', error) from error
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_CLIENT_ONCE)
     context.set_session_id(b"PostgreSQL")
@@ -214,7 +237,9 @@ def _use_authorities(context: SSL.Context, files: TlsFiles) -> None:
         return
     store: Any = context.get_cert_store()
     try:
-        store.add_crl(x509.load_pem_x509_crl(Path(files.revoked).read_bytes()))
+        lists = _REVOCATION_LIST.findall(Path(files.revoked).read_bytes())
+        for content in lists or [b""]:
+            store.add_crl(x509.load_pem_x509_crl(content))
     except (OSError, ValueError) as error:
         text = f'could not load SSL certificate revocation list file "{files.revoked}"'
         if isinstance(error, ValueError):
@@ -227,9 +252,13 @@ def _end_point(certificate: x509.Certificate) -> bytes | None:
     """
     Return the hash of our certificate that is its ``tls-server-end-point`` (RFC 5929).
 
-    ``None``: it is signed in a way that has no hash of its own, such as Ed25519.
+    ``None``: it is signed in a way that has no hash of its own, such as Ed25519, or with one that the
+    library does not know.
     """
-    algorithm = certificate.signature_hash_algorithm
+    try:
+        algorithm = certificate.signature_hash_algorithm
+    except UnsupportedAlgorithm:
+        return None
     if algorithm is None:
         return None
     name = _REPLACED_HASHES.get(algorithm.name, algorithm.name)

@@ -327,6 +327,21 @@ def test_reload(place: Place, server: WalsenderProcess) -> None:
         assert client.until(b"Z")[-1].kind == b"Z"
 
 
+def test_oddCertificate(place: Place) -> None:
+    """A client whose certificate cannot be made sense of costs one line and the connection."""
+    certificate, key = place.authority.issue("standby\0.example.com", "odd")
+    with place.serve("--ssl-ca-file", str(place.authority.path)) as server:
+        made = context()
+        made.load_cert_chain(certificate, key)
+        with asked(server, made=made) as client, contextlib.suppress(ConnectionError, ssl.SSLError):
+            client.socket.sendall(startup_packet())
+            assert client.until() == []
+        logged(server, "SSL certificate's common name contains embedded null")
+        with asked(server) as client:
+            assert identify(client)[-1] == b"Z"
+        assert "Traceback" not in server.log_text(), server.log_text()
+
+
 def identify_again(client: RawConnection) -> list[bytes]:
     """Return the kinds of a further answer."""
     return [message.kind for message in client.query("IDENTIFY_SYSTEM")]

@@ -89,7 +89,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "access": {"auth", "errors", "settings"},
     "reloading": {"sender.parameter_table", "settings"},
-    "tls": {"auth", "errors", "sender"},
+    "tls": {"auth", "errors", "sender", "wire"},
     "encryption": {"errors", "sender", "settings", "tls"},
     # What the program needs of a reactor is said once, beside the room that needs most of it.
     "signals": {"sender.IServerReactor"},

@@ -186,7 +186,11 @@ class Entrance:
             self._host.log.ended(_NO_ALPN)
             self._host.close()
             return
-        self._tls_info = tls.info(connection)
+        try:
+            self._tls_info = tls.info(connection)
+        except Exception:  # noqa: BLE001 (who has called cannot do anything about it)
+            self._host.failed(Failure())
+            return
         transport.registerProducer(producer, True)
 
     # Authentication
