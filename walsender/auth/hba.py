@@ -144,7 +144,8 @@ class HbaLine:
         if isinstance(self.address, OwnAddresses):
             interfaces = own_addresses()
             if self.address is OwnAddresses.SAMEHOST:
-                return any(request.peer == interface.ip for interface in interfaces)
+                # Not ==: a link-local peer has the name of the link in its address.
+                return any(request.peer in ip_network(interface.ip) for interface in interfaces)
             return any(request.peer in interface.network for interface in interfaces)
         assert self.address is not None, "only a line about unix sockets has no address"
         return any(request.peer in network for network in self.address)

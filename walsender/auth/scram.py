@@ -100,9 +100,9 @@ class MockSecrets:
         """Return the salt of the name *user*, if it exists and has a password without one as well."""
         return digest(self._key, user.encode("utf-8", "surrogateescape"), _HASH)[:SALT_SIZE]
 
-    def verifier(self, user: str) -> ScramVerifier:
+    def verifier(self, user: str, iterations: int = DEFAULT_ITERATIONS) -> ScramVerifier:
         """Return a verifier that no password has."""
-        return ScramVerifier(DEFAULT_ITERATIONS, self.salt(user), bytes(_KEY_SIZE), bytes(_KEY_SIZE))
+        return ScramVerifier(iterations, self.salt(user), bytes(_KEY_SIZE), bytes(_KEY_SIZE))
 
 
 def _malformed(detail: str) -> ProtocolViolation:

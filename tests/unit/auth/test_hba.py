@@ -140,7 +140,10 @@ class MatchingTests(SynchronousTestCase):
         """The addresses of this machine, and those in its networks."""
         self_, near, far = request("192.0.2.1"), request("192.0.2.77"), request("192.0.3.1")
         six, near_six = request("2001:db8::1"), request("2001:db8::2")
-        self.check("host replication all samehost trust", [self_, six], [near, near_six, far, request()])
+        scoped = request("2001:db8::1%eth0")  # so the system writes a link-local address
+        self.check(
+            "host replication all samehost trust", [self_, six, scoped], [near, near_six, far, request()]
+        )
         self.check("host replication all samenet trust", [self_, six, near, near_six], [far, request()])
 
     def test_firstMatchDecides(self) -> None:

@@ -16,9 +16,9 @@ class StoredPasswordsTests(SynchronousTestCase):
         """Count what is derived."""
         self.derived: list[bytes] = []
 
-        def derive(password: bytes, salt: bytes) -> ScramVerifier:
+        def derive(password: bytes, salt: bytes, iterations: int) -> ScramVerifier:
             self.derived.append(password)
-            return derive_verifier(password, salt)
+            return derive_verifier(password, salt, iterations)
 
         self.patch(module, "derive_verifier", derive)
 
@@ -44,8 +44,21 @@ class StoredPasswordsTests(SynchronousTestCase):
         stored = StoredPasswords(Userlist({}))
         verifier, real = stored.find("a")
         self.assertFalse(real)
-        self.assertEqual(stored.replaced_by(Userlist({"b": VERIFIER})).find("a"), (verifier, False))
+        self.assertEqual(stored.replaced_by(Userlist({"b": PlainPassword("x")})).find("a"), (verifier, False))
         self.assertNotEqual(stored.find("b")[0].salt, verifier.salt)
+
+    def test_iterations(self) -> None:
+        """Who is not there, and who has a plain password, has as many iterations as most verifiers have."""
+        other = derive_verifier(b"pencil", b"salt", 8)
+        everybody = {"a": VERIFIER, "b": VERIFIER, "c": other, "d": PlainPassword("x")}
+        stored = StoredPasswords(Userlist(everybody))
+        found = {user: stored.find(user)[0].iterations for user in "abcdz"}
+        self.assertEqual(found, {"a": 7, "b": 7, "c": 8, "d": 7, "z": 7})
+        stored = stored.replaced_by(Userlist({**everybody, "b": other}))
+        self.assertEqual([stored.find(user)[0].iterations for user in "dz"], [8, 8])
+        self.assertTrue(is_password(stored.find("d")[0], b"x"))
+        stored = stored.replaced_by(Userlist({"d": PlainPassword("x")}))
+        self.assertEqual([stored.find(user)[0].iterations for user in "dz"], [4096, 4096])
 
     def test_reload(self) -> None:
         """What has not changed is not derived again; what has is."""
