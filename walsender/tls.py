@@ -78,7 +78,7 @@ _REVOCATION_LIST: Final = re.compile(b"-----BEGIN X509 CRL-----.*?-----END X509 
 
 
 class BadCertificate(SilentViolation):
-    """A client's certificate is signed by an authority of ours, and yet its names cannot be told."""
+    """A client's certificate is signed by an authority of ours, and yet cannot be used."""
 
 
 class NoCommonProtocol(SSL.Error):
@@ -110,8 +110,10 @@ class ServerTls:
             if certificate is None:
                 return TlsInfo(authorities=self._authorities, end_point=self._end_point)
             common_name, distinguished_name = _names(certificate)
-        except (ValueError, TypeError) as error:  # OpenSSL is content with more than the library is
-            raise BadCertificate("could not read the names in the client's SSL certificate") from error
+        except (ValueError, TypeError):
+            # OpenSSL is content with more than the library is, such as Latin-1 of old authorities.  The
+            # certificate is good where any is; as a name it is none.
+            common_name = distinguished_name = None
         return TlsInfo(
             # One that nobody has signed ends the handshake.
             verified=True,

@@ -104,27 +104,28 @@ class HandshakeTests(TlsTestCase):
             self.assertTrue(self.shake(good, **options).verified)
             self.assertRaises(SSL.Error, self.shake, bad, **options)
 
-    def refused_names(self, common_name: str, old: bytes = b"", new: bytes = b"") -> str:
-        """Return why a certificate for *common_name*, with *new* in the place of *old*, is refused."""
+    def info(self, common_name: str, old: bytes = b"", new: bytes = b"") -> TlsInfo:
+        """Return what is known of a certificate for *common_name*, with *new* in the place of *old*."""
         path, _ = self.authority.issue(common_name, "odd")
         encoded = x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(Encoding.DER)
         self.assertIn(old, encoded)
         certificate = x509.load_der_x509_certificate(encoded.replace(old, new))
         connection: Any = SimpleNamespace(get_peer_certificate=lambda *, as_cryptography: certificate)
-        return self.assertRaises(BadCertificate, load_tls(self.files()).info, connection).message
+        return load_tls(self.files()).info(connection)
 
-    def test_oddNames(self) -> None:
-        """A name that ends early for some and not for others is none, nor is one that nobody can read."""
-        self.assertEqual(
-            "SSL certificate's common name contains embedded null",
-            self.refused_names("standby\0.example.com"),
-        )
-        unreadable = "could not read the names in the client's SSL certificate"
-        # Latin-1, as old authorities wrote it; and a string of bits.
-        self.assertEqual(
-            unreadable, self.refused_names("b\u00e9b", b"\x0c\x04b\xc3\xa9b", b"\x14\x04b\xe9\xe9b")
-        )
-        self.assertEqual(unreadable, self.refused_names("bob", b"\x0c\x03bob", b"\x03\x03\0ob"))
+    def test_nullInName(self) -> None:
+        """A name that ends early for some and not for others is refused, as by PostgreSQL."""
+        error = self.assertRaises(BadCertificate, self.info, "standby\0.example")
+        self.assertEqual("SSL certificate's common name contains embedded null", error.message)
+
+    def test_unreadableNames(self) -> None:
+        """What cannot be read is no name: Latin-1, as old authorities wrote it, and a string of bits."""
+        for found in (
+            self.info("bé", b"\x0c\x03b\xc3\xa9", b"\x14\x03b\xe9\xe9"),
+            self.info("bob", b"\x0c\x03bob", b"\x03\x03\0ob"),
+        ):
+            self.assertTrue(found.verified)
+            self.assertEqual((None, None), (found.common_name, found.distinguished_name))
 
     def test_unknownHash(self) -> None:
         """Nor one that is signed with a hash that the library does not know."""

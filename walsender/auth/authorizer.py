@@ -98,9 +98,18 @@ class HbaAuthorizer:
 
     async def authenticate(self, request: ConnectionRequest, client: IAuthenticationClient) -> None:
         """See `IAuthorizer`."""
-        line = self.rules.find(request)
+        rules = self.rules
+        line = rules.find(request)
         if line is None:
             raise no_entry(request)
+        await self._ask(line, request, client)
+        if self.rules is not rules:
+            # Who has answered what is asked no more may not go on: what it may do is told by the new rules.
+            new = self.rules.find(request)
+            if new is None or _asked(new) != _asked(line):
+                raise InvalidAuthorization("the rules of who may come in have changed meanwhile; try again")
+
+    async def _ask(self, line: HbaLine, request: ConnectionRequest, client: IAuthenticationClient) -> None:
         where = f'Connection matched file "{line.file}" line {line.number}'
         if line.client_cert is not None:
             _check_certificate(request, where)

@@ -220,6 +220,38 @@ class LineTests(AuthorizerTestCase):
         self.assertFalse(authorizer.may_administer(console), "who is not let in at all")
 
 
+class ReloadTests(AuthorizerTestCase):
+    """Rules that change while a client is asked."""
+
+    def change(self, *after: HbaLine) -> WalsenderError | None:
+        """Answer the question for a password when other rules hold already."""
+        authorizer = HbaAuthorizer(HbaRules((line(Method.PASSWORD),)), IdentMaps(), PASSWORDS, maybeDeferred)
+
+        @implementer(IAuthenticationClient)
+        class Changing(ScriptedClient):
+            async def receive(self, rules: MessageRules) -> bytes:
+                authorizer.rules = HbaRules(after)
+                return b"pencil\0"
+
+        result = Deferred.fromCoroutine(authorizer.authenticate(REQUEST, Changing()))
+        errors: list[WalsenderError] = []
+        result.addErrback(lambda failure: errors.append(failure.value))
+        self.assertTrue(result.called)
+        return errors[0] if errors else None
+
+    def test_sameQuestion(self) -> None:
+        """Who is still asked the same comes in, whichever line it is."""
+        self.assertIsNone(self.change(replace(line(Method.PASSWORD), number=99)))
+
+    def test_otherQuestion(self) -> None:
+        """Who would be asked something else now, or is let in no more, does not."""
+        text = "the rules of who may come in have changed meanwhile; try again"
+        self.assertRefused(self.change(), "28000", text)
+        self.assertRefused(self.change(line(Method.REJECT)), "28000", text)
+        full = line(Method.PASSWORD, client_cert=ClientCert.VERIFY_FULL)
+        self.assertRefused(self.change(full), "28000", text)
+
+
 class PasswordTests(AuthorizerTestCase):
     """The method ``password``."""
 
