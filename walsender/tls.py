@@ -90,14 +90,17 @@ class ServerTls:
     """
     What connections are encrypted with.
 
-    :param end_point: the hash of our certificate; see `TlsInfo`.
+    :param context: has certificate and key.
+    :raises ValueError: the certificate cannot be read.
     """
 
-    def __init__(self, context: SSL.Context, end_point: bytes | None, *, authorities: bool) -> None:
+    def __init__(self, context: SSL.Context, *, authorities: bool) -> None:
         self._context = context
-        self._end_point = end_point
         self._authorities = authorities
         context.set_alpn_select_callback(_select_protocol)
+        # Of what clients will see: the file that it is from may have been replaced since.
+        certificate: Any = SSL.Connection(context, None).get_certificate(as_cryptography=True)
+        self._end_point = _end_point(certificate)
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """See `IServerTls`."""
@@ -173,14 +176,17 @@ def load_tls(files: TlsFiles) -> ServerTls:
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_min_proto_version(_VERSIONS[files.minimum_version])
     try:
-        certificate = x509.load_pem_x509_certificate(Path(files.certificate).read_bytes())
-        context.use_certificate_chain_file(files.certificate)
+        with Path(files.certificate).open("rb"):  # OpenSSL does not say why it cannot
+            context.use_certificate_chain_file(files.certificate)
     except (SSL.Error, OSError, ValueError) as error:
         raise _problem(f'could not load server certificate file "{files.certificate}"', error) from error
     _use_key(context, files.key)
     if files.authorities:
         _use_authorities(context, files)
-    return ServerTls(context, _end_point(certificate), authorities=bool(files.authorities))
+    try:
+        return ServerTls(context, authorities=bool(files.authorities))
+    except ValueError as error:  # OpenSSL is content with more than the library is
+        raise _problem(f'could not load server certificate file "{files.certificate}"', error) from error
 
 
 def _use_key(context: SSL.Context, path: str) -> None:
@@ -228,7 +234,7 @@ def _check_permissions(path: str, status: os.stat_result) -> None:
 def _use_authorities(context: SSL.Context, files: TlsFiles) -> None:
     path = files.authorities
     try:
-        with Path(path).open("rb"):  # OpenSSL does not say why it cannot
+        with Path(path).open("rb"):  # as above
             context.load_verify_locations(path)
         context.load_client_ca(path.encode())
     except (SSL.Error, OSError, ValueError) as error:

@@ -127,14 +127,30 @@ class HandshakeTests(TlsTestCase):
             self.assertTrue(found.verified)
             self.assertEqual((None, None), (found.common_name, found.distinguished_name))
 
-    def test_unknownHash(self) -> None:
-        """Nor one that is signed with a hash that the library does not know."""
+    def with_unknown_hash(self) -> str:
+        """Return our certificate as if it were signed with a hash that the library does not know."""
         certificate = x509.load_pem_x509_certificate(self.certificate.read_bytes())
         encoded = certificate.public_bytes(Encoding.DER)
         known, unknown = bytes.fromhex("2a8648ce3d040303"), bytes.fromhex("2a8648ce3d040309")
-        self.certificate.write_text(ssl.DER_cert_to_PEM_cert(encoded.replace(known, unknown)))
-        tls = load_tls(self.files())
-        self.assertIsNone(tls.info(tls.serverConnectionForTLS(None)).end_point)  # type: ignore[arg-type]
+        self.assertIn(known, encoded)
+        return ssl.DER_cert_to_PEM_cert(encoded.replace(known, unknown))
+
+    def test_unknownHash(self) -> None:
+        """Such a certificate cannot be bound to, and is good otherwise."""
+        self.certificate.write_text(self.with_unknown_hash())
+        self.assertEqual(TlsInfo(), self.shake())
+
+    def test_replacedMeanwhile(self) -> None:
+        """What is bound to is the certificate that is shown, even if the file changes while it is read."""
+        use = SSL.Context.use_certificate_chain_file
+        other = self.with_unknown_hash()
+
+        def replaced(context: SSL.Context, path: str) -> None:
+            Path(path).write_text(other)
+            use(context, path)
+
+        self.patch(SSL.Context, "use_certificate_chain_file", replaced)
+        self.assertEqual(TlsInfo(), self.shake())
 
     def test_withoutHash(self) -> None:
         """A certificate that is signed without a hash of its own cannot be bound to."""
