@@ -182,15 +182,30 @@ def endpoints(settings: Settings, reactor: object) -> list[tuple[str, IStreamSer
 
     :raises walsender.errors.ConfigurationError: a description is none.
     """
-    made = []
-    for description in settings.listen:
-        try:
-            made.append((description, serverFromString(reactor, with_backlog(settings, description))))
-        except Exception as error:  # each endpoint type complains in its own way
-            raise ConfigurationError(
-                f'invalid value for parameter "listen" from {settings.sources["listen"]}: '
-                f'"{description}" is no server endpoint ({error})'
-            ) from error
+    return [(one, _endpoint(settings, "listen", one, reactor)) for one in settings.listen]
+
+
+def http_endpoints(settings: Settings, reactor: object) -> list[tuple[str, IStreamServerEndpoint]]:
+    """
+    Return the endpoint of ``http`` with its description, if there is one.
+
+    :raises walsender.errors.ConfigurationError: the description is none.
+    """
+    description = settings.http
+    if not description:
+        return []
+    return [(description, _endpoint(settings, "http", description, reactor))]
+
+
+def _endpoint(settings: Settings, parameter: str, description: str, reactor: object) -> IStreamServerEndpoint:
+    whole = with_backlog(settings, description) if parameter == "listen" else description
+    try:
+        made: IStreamServerEndpoint = serverFromString(reactor, whole)
+    except Exception as error:  # each endpoint type complains in its own way
+        raise ConfigurationError(
+            f'invalid value for parameter "{parameter}" from {settings.sources[parameter]}: '
+            f'"{description}" is no server endpoint ({error})'
+        ) from error
     return made
 
 
@@ -207,12 +222,15 @@ def with_backlog(settings: Settings, description: str) -> str:
     return f"{description}:backlog={max(50, 2 * settings.max_wal_senders)}"
 
 
-def listen_error(settings: Settings, description: str, failure: Failure) -> ConfigurationError:
-    """Return the error for an endpoint that cannot be listened on."""
+def listen_error(
+    settings: Settings, description: str, failure: Failure, parameter: str = "listen"
+) -> ConfigurationError:
+    """Return the error for an endpoint, given in *parameter*, that cannot be listened on."""
     reason = getattr(failure.value, "socketError", failure.value)
     text = getattr(reason, "strerror", None) or reason
     return ConfigurationError(
-        f'could not listen on "{description}": {text} (parameter "listen" from {settings.sources["listen"]})'
+        f'could not listen on "{description}": {text} '
+        f'(parameter "{parameter}" from {settings.sources[parameter]})'
     )
 
 
@@ -274,17 +292,21 @@ def wal_directory_error(settings: Settings, error: ConfigurationError) -> Config
 
 def check_endpoints(settings: Settings) -> None:
     """
-    Check that every endpoint of ``listen`` could be listened on now.
+    Check that every endpoint of ``listen``, and that of ``http``, could be listened on now.
 
     Sockets from systemd are bound already, and endpoints that plugins add are not known here.
 
     :raises walsender.errors.ConfigurationError: one could not.
     """
     with contextlib.closing(_ListeningProbe()) as probe:
-        for description, endpoint in endpoints(settings, probe):
-            if description.partition(":")[0] not in _PROBED:
-                continue
-            failures: list[Failure] = []
-            endpoint.listen(Factory()).addErrback(failures.append)
-            if failures:
-                raise listen_error(settings, description, failures[0])
+        for parameter, found in (
+            ("listen", endpoints(settings, probe)),
+            ("http", http_endpoints(settings, probe)),
+        ):
+            for description, endpoint in found:
+                if description.partition(":")[0] not in _PROBED:
+                    continue
+                failures: list[Failure] = []
+                endpoint.listen(Factory()).addErrback(failures.append)
+                if failures:
+                    raise listen_error(settings, description, failures[0], parameter)

@@ -29,6 +29,7 @@ from walsender.preflight import (
     check_directory,
     check_wal,
     endpoints,
+    http_endpoints,
     listen_error,
     state_directory_error,
     state_directory_needed,
@@ -50,12 +51,13 @@ from walsender.work_threads import WorkThreads
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from twisted.internet.interfaces import IDelayedCall, IListeningPort
+    from twisted.internet.interfaces import IDelayedCall, IListeningPort, IStreamServerEndpoint
     from twisted.python.failure import Failure
 
     from walsender.auth import IAuthorizer
     from walsender.lsn import LSN
     from walsender.settings import Settings
+    from walsender.status import StatusSite
     from walsender.wire.dialect.first import ByteOrder
 
 # How long SIGTERM waits for standbys to take the end of their streams.
@@ -176,6 +178,14 @@ class WalSenderService(Service):
                 version=identity.format.name,
             )
         self._endpoints = endpoints(settings, reactor)
+        self._http: list[tuple[str, IStreamServerEndpoint, StatusSite]] = []
+        for description, endpoint in http_endpoints(settings, reactor):
+            # It costs some 10 MB, which a server without it need not pay.
+            from walsender.status import make_site  # noqa: PLC0415
+
+            site = make_site(reactor, view, run_in_thread, lambda: self.factory.stopping)
+            self._http.append((description, endpoint, site))
+        self._http_ports: list[IListeningPort] = []
         self._ports: list[IListeningPort] = []
         self._listening = False
         self._state_lock: StateLock | None = None
@@ -195,13 +205,17 @@ class WalSenderService(Service):
         self._listening = True
         refused: list[ConfigurationError] = []
 
-        def failed(failure: Failure, description: str) -> None:
-            error = listen_error(self.settings, description, failure)
+        def failed(failure: Failure, description: str, parameter: str = "listen") -> None:
+            error = listen_error(self.settings, description, failure, parameter)
             self.log.critical("{error}", error=error.message)
             refused.append(error)
 
         for description, endpoint in self._endpoints:
             endpoint.listen(self.factory).addCallbacks(self._ports.append, failed, errbackArgs=(description,))
+        for description, endpoint, site in self._http:
+            endpoint.listen(site).addCallbacks(
+                self._http_ports.append, failed, errbackArgs=(description, "http")
+            )
         # Twisted's endpoints have answered by now.  What ends the program must not be
         # raised in a callback: a Deferred keeps even SystemExit to itself.
         if refused:
@@ -250,6 +264,7 @@ class WalSenderService(Service):
         yield self.factory.shut_down()
         if timer.active():
             timer.cancel()
+        yield self._stop_http()  # until now it has told of the end
         if self._pumps is not None:
             self._pumps.stop()
         # A disk that hangs (a network file system) must not hold up the end.  The lock goes
@@ -379,6 +394,7 @@ class WalSenderService(Service):
     def _refuse(self, error: ConfigurationError) -> NoReturn:
         """Start no further: what was checked before no longer holds."""
         self._stop_listening()
+        self._stop_http()
         Service.stopService(self)
         if self._give_up is None:
             raise error
@@ -387,11 +403,23 @@ class WalSenderService(Service):
     def _started(self, _: None) -> None:
         for port in self._ports:
             self.log.info("walsender listening on {address}", address=_address_text(port.getHost()))
+        for port in self._http_ports:
+            self.log.info("metrics and health over HTTP on {address}", address=_address_text(port.getHost()))
 
     def _stop_listening(self) -> Deferred[Any]:
         self._listening = False
         ports, self._ports = self._ports, []
-        return DeferredList([maybeDeferred(port.stopListening) for port in ports])
+        return _close(ports)
+
+    def _stop_http(self) -> Deferred[Any]:
+        ports, self._http_ports = self._http_ports, []
+        for *_, site in self._http:
+            site.close()
+        return _close(ports)
+
+
+def _close(ports: list[IListeningPort]) -> Deferred[Any]:
+    return DeferredList([maybeDeferred(port.stopListening) for port in ports])
 
 
 def _address_text(address: object) -> str:

@@ -143,6 +143,17 @@ COMMAND_LINES: Final = {
         ["-D", "wal", "-l", "unix:{}/s", "-l", "unix:{}/s"],
         f'could not listen on "unix:{{}}/s": {IN_USE} {LISTEN}',
     ),
+    "no endpoint of HTTP": (
+        ["-D", "wal", "--http", "9187"],
+        (
+            f'invalid value for parameter "http" from {OPTION} --http: "9187" is no server endpoint'
+            " (Unknown endpoint type: '9187')"
+        ),
+    ),
+    "HTTP where clients come": (
+        ["-D", "wal", "-l", "unix:{}/s", "--http", "unix:{}/s"],
+        f'could not listen on "unix:{{}}/s": {IN_USE} (parameter "http" from {OPTION} --http)',
+    ),
     "no configuration file": (
         ["--config-file", "none.conf"],
         (

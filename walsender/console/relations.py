@@ -131,31 +131,19 @@ def _stat_replication(snapshot: Snapshot) -> Iterator[Row]:
 
 def _replication_slots(snapshot: Snapshot) -> Iterator[Row]:
     for slot in snapshot.slots:
-        lost = bool(slot.invalidation_reason)
-        status = "lost" if lost else "reserved" if slot.restart_lsn else None
         yield (
             *(slot.name, None, "physical", None, None, slot.temporary, slot.owner is not None, slot.owner),
-            *(None, None, _lsn(slot.restart_lsn), None, status, _safe_size(snapshot, slot.restart_lsn)),
-            *(False, None, None, None, slot.invalidation_reason or None, False, False),
+            *(None, None, _lsn(slot.restart_lsn), None, slot.wal_status),
+            *(snapshot.safe_wal_size(slot), False, None, None, None),
+            *(slot.invalidation_reason or None, False, False),
         )
-
-
-def _safe_size(snapshot: Snapshot, restart_lsn: LSN) -> int | None:
-    """Return how much WAL may still come before a slot loses what it needs; ``None``: any amount."""
-    keep = next((int(one.setting) for one in snapshot.settings if one.name == "max_slot_wal_keep_size"), -1)
-    if keep < 0 or not restart_lsn:
-        return None
-    geometry = snapshot.geometry
-    segment = geometry.segment_number(geometry.position(restart_lsn))
-    kept = -(-(keep << 20) // geometry.segment_size)
-    return geometry.segment_start(segment + kept + 1) - snapshot.flush_position
 
 
 def _stat_wal_receiver(snapshot: Snapshot) -> Iterator[Row]:
     state = snapshot.receiver
     if state is None:
         return
-    upstream = dict(part.partition("=")[::2] for part in state.upstream.split())
+    upstream = state.upstream_address
     port = upstream.get("port", "")
     sent_at = time_of(state.sent_at)
     yield (

@@ -86,6 +86,16 @@ class Snapshot:
     configured_at: float
     sessions: tuple[ConsoleSession, ...] = field(default=())
 
+    def safe_wal_size(self, slot: ReplicationSlot) -> int | None:
+        """Return how much WAL may still come before a slot loses what it needs; ``None``: any amount."""
+        keep = next((int(one.setting) for one in self.settings if one.name == "max_slot_wal_keep_size"), -1)
+        if keep < 0 or not slot.restart_lsn:
+            return None
+        geometry = self.geometry
+        segment = geometry.segment_number(geometry.position(slot.restart_lsn))
+        kept = -(-(keep << 20) // geometry.segment_size)
+        return geometry.segment_start(segment + kept + 1) - self.flush_position
+
 
 def take(view: ServerView, now: float, sessions: Iterable[ConsoleSession]) -> Snapshot:
     """Return the server as it is now."""

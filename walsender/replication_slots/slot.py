@@ -39,6 +39,13 @@ class ReplicationSlot:
     held: HeldSlot | None = None
 
     @property
+    def wal_status(self) -> str | None:
+        """As ``pg_replication_slots`` has it; ``None`` before anything is reserved."""
+        if self.invalidation_reason:
+            return "lost"
+        return "reserved" if self.restart_lsn else None
+
+    @property
     def needed_lsn(self) -> LSN:
         """From where on WAL must be kept for it, also if the power fails now; 0: nothing is."""
         return lowest(self.restart_lsn, self.oldest_saved_lsn)

@@ -43,6 +43,7 @@ class WalSenderEntry:
         epoch in the high half, as in a `FullTransactionId`; 0 for none.  It outlives the stream.
     :ivar catalog_xmin: the same for catalogs only.
     :ivar reply_time: the standby's clock in its last report; ``None`` before one.
+    :ivar start_lsn: where the stream began; 0 before a start.
     """
 
     process_id: int
@@ -62,6 +63,13 @@ class WalSenderEntry:
     reply_time: float | None = None
     xmin: int = 0
     catalog_xmin: int = 0
+    start_lsn: LSN = INVALID_LSN
+    _sent_before: int = 0
+
+    @property
+    def sent_bytes(self) -> int:
+        """How much WAL the connection has been sent, by its addresses."""
+        return self._sent_before + self.sent_lsn - self.start_lsn
 
     @property
     def activity(self) -> str:
@@ -71,7 +79,8 @@ class WalSenderEntry:
     def reset(self) -> None:
         """Forget the stream that has ended."""
         self.state = STARTUP
-        self.sent_lsn = self.write_lsn = self.flush_lsn = self.replay_lsn = INVALID_LSN
+        self._sent_before = self.sent_bytes
+        self.start_lsn = self.sent_lsn = self.write_lsn = self.flush_lsn = self.replay_lsn = INVALID_LSN
         self.write_lag = self.flush_lag = self.replay_lag = None
         self.reply_time = None
 
@@ -87,6 +96,12 @@ class SlotTable:
         self.limit = limit
         self._entries: dict[int, WalSenderEntry] = {}
         self._last_process_id = 0
+        self._sent_before = 0
+
+    @property
+    def sent_bytes(self) -> int:
+        """How much WAL has been sent to all, those who have left too."""
+        return self._sent_before + sum(entry.sent_bytes for entry in self)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -120,6 +135,7 @@ class SlotTable:
         """Give the place back; harmless when it is not held."""
         if self._entries.get(entry.process_id) is entry:
             del self._entries[entry.process_id]
+            self._sent_before += entry.sent_bytes
 
     def oldest_sent(self) -> LSN:
         """

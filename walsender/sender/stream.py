@@ -146,7 +146,7 @@ class Stream:
         self._linger: IDelayedCall | None = None
         self.ending = False
         entry.state = CATCHUP
-        entry.sent_lsn = LSN(self._geometry.lsn(start))
+        entry.start_lsn = entry.sent_lsn = LSN(self._geometry.lsn(start))
         # A dialect without replies has nothing to wait for.
         self._timeout = ReplyTimeout(
             timer, timeout if dialect.copy_both else 0, self._ask_for_reply, self._standby_silent

@@ -69,6 +69,7 @@ class Settings:
 
     :ivar wal_directory: where the WAL segments are.
     :ivar listen: endpoint strings, at least one.
+    :ivar http: endpoint string of metrics and health; empty: there is none.
     :ivar primary_conninfo: of the upstream; empty: there is none, and others fill the directory.
     :ivar primary_slot_name: on the upstream; empty: none.
     :ivar create_primary_slot: make that slot if it is missing.
@@ -107,6 +108,7 @@ class Settings:
 
     wal_directory: str
     listen: tuple[str, ...]
+    http: str
     primary_conninfo: str
     primary_slot_name: str
     create_primary_slot: bool

@@ -89,6 +89,15 @@ SETTINGS: Final = (
         restart_required=True,
     ),
     Setting(
+        "http",
+        String(),
+        "ENDPOINT",
+        "where metrics and health are told over HTTP: a Twisted endpoint string; for all who can reach it",
+        derive=_none,
+        derived_default="none",
+        restart_required=True,
+    ),
+    Setting(
         "primary_conninfo",
         String(),
         "CONNINFO",

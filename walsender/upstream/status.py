@@ -33,3 +33,8 @@ class ReceiverStatus:
     upstream_end: LSN
     slot_name: str
     upstream: str
+
+    @property
+    def upstream_address(self) -> dict[str, str]:
+        """The parts of *upstream*: ``host`` and ``port``, as far as they are known."""
+        return dict(part.partition("=")[::2] for part in self.upstream.split())

@@ -70,6 +70,22 @@ class SlotTableTests(SynchronousTestCase):
         table.reserve(second)
         self.assertEqual("2 standbys, streaming 1/10", table.activity())
 
+    def test_sentBytes(self) -> None:
+        """What was sent counts over streams and connections."""
+        table = SlotTable(5)
+        first, second = entry(table), entry(table)
+        for one, sent in ((first, 0x180), (second, 0x110)):
+            table.reserve(one)
+            one.start_lsn, one.sent_lsn = LSN(0x100), LSN(sent)
+        self.assertEqual((0x80, 0x90), (first.sent_bytes, table.sent_bytes))
+        first.reset()
+        self.assertEqual((0x80, 0x90), (first.sent_bytes, table.sent_bytes))
+        first.start_lsn, first.sent_lsn = LSN(0x1000), LSN(0x1001)
+        self.assertEqual((0x81, 0x91), (first.sent_bytes, table.sent_bytes))
+        table.free(first)
+        table.free(first)
+        self.assertEqual(0x91, table.sent_bytes)
+
     def test_reset(self) -> None:
         """What belonged to a stream is forgotten, who it is is not."""
         walsender = WalSenderEntry(

@@ -47,6 +47,7 @@ class DefaultsTests(LoadingTestCase):
             Settings(
                 wal_directory="/wal",
                 listen=("tcp:5433:interface=127.0.0.1",),
+                http="",
                 primary_conninfo="",
                 primary_slot_name="",
                 create_primary_slot=False,

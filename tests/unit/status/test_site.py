@@ -1,0 +1,275 @@
+"""Requests and answers, and how much of them: whole conversations over HTTP, without a network."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from status_helpers import END, RECEIVING, Watched
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from walsender.errors import ConfigurationError
+from walsender.lsn import LSN
+from walsender.status import make_site
+from walsender.status.health import parse_lag
+from walsender.status.site import MAX_CONNECTIONS, REQUEST_TIMEOUT
+
+LOCAL = IPv4Address("TCP", "127.0.0.1", 40000)
+
+
+class Client:
+    """One connection."""
+
+    def __init__(self, site: Any) -> None:
+        self.protocol = site.buildProtocol(LOCAL)
+        self.transport = StringTransport()
+        self.protocol.makeConnection(self.transport)
+
+    def ask(self, path: str, method: str = "GET", body: bytes = b"") -> tuple[int, dict[str, str], bytes]:
+        """Return status, headers and body of the answer."""
+        self.transport.clear()
+        length = f"Content-Length: {len(body)}\r\n" if body else ""
+        self.protocol.dataReceived(f"{method} {path} HTTP/1.1\r\nHost: x\r\n{length}\r\n".encode() + body)
+        return self.answer()
+
+    def answer(self) -> tuple[int, dict[str, str], bytes]:
+        """Return what has come."""
+        head, _, body = self.transport.value().partition(b"\r\n\r\n")
+        status, *lines = head.decode().split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in lines)
+        return int(status.split()[1]), headers, body
+
+
+class SiteTestCase(SynchronousTestCase):
+    """Gives a server and a client."""
+
+    def setUp(self) -> None:
+        """Connect."""
+        self.watched = Watched()
+        self.clock = Clock()
+        self.stopping = False
+        self.held: list[Deferred[Any]] | None = None
+        self.site = make_site(self.clock, self.watched.view, self._in_thread, lambda: self.stopping)
+        self.client = Client(self.site)
+
+    def _in_thread(self, function: Any, *arguments: Any) -> Deferred[Any]:
+        if self.held is None:
+            return maybeDeferred(function, *arguments)
+        waiting: Deferred[Any] = Deferred()
+        self.held.append(waiting)
+        return waiting.addCallback(lambda _: function(*arguments))
+
+    def status(self, path: str) -> int:
+        """Return the status of the answer."""
+        return self.client.ask(path)[0]
+
+
+class HealthTests(SiteTestCase):
+    """Patroni's names, with their meaning."""
+
+    def test_directory(self) -> None:
+        """A server of a directory is healthy and ready when there is WAL, and alive in any case."""
+        for ready, expected in ((True, 200), (False, 503)):
+            self.watched.source.ready = ready
+            found = [self.status(path) for path in ("/health", "/readiness", "/liveness")]
+            self.assertEqual([expected, expected, 200], found)
+
+    def test_stopping(self) -> None:
+        """Who ends is alive, and neither healthy nor ready."""
+        self.stopping = True
+        found = [self.status(path) for path in ("/health", "/readiness", "/liveness")]
+        self.assertEqual([503, 503, 200], found)
+
+    def test_relayWithoutUpstream(self) -> None:
+        """A relay that receives nothing serves what it has: healthy, not ready."""
+        self.watched.upstream = "host=primary"
+        self.assertEqual([200, 503], [self.status(path) for path in ("/health", "/readiness")])
+
+    def test_lag(self) -> None:
+        """A relay is ready if it is no further behind its upstream than permitted, by default 16 MB."""
+        self.watched.upstream, self.watched.receiver = "host=primary", RECEIVING
+        for path, expected in (
+            ("/readiness", 200),
+            ("/readiness?lag=255", 503),
+            ("/readiness?lag=256&mode=write", 200),
+            ("/readiness?lag=0", 503),
+            ("/readiness?lag=1kB", 200),
+            ("/readiness?lag=1e9", 400),
+            ("/readiness?lag=", 400),
+            ("/readiness?lag=-1", 400),
+            ("/readiness?lag=%FF", 400),
+        ):
+            self.assertEqual(expected, self.status(path), path)
+        _, _, body = self.client.ask("/readiness?lag=1")
+        self.assertEqual(
+            {"ok": False, "reason": "more than 1 bytes behind the upstream", "lag_bytes": 256},
+            json.loads(body),
+        )
+
+    def test_defaultLag(self) -> None:
+        """More than 16 MB are too much."""
+        self.watched.upstream = "host=primary"
+        for behind, expected in ((16 << 20, 200), ((16 << 20) + 1, 503)):
+            end = LSN(RECEIVING.flushed_lsn + behind)
+            self.watched.receiver = RECEIVING.__class__(
+                *(1, RECEIVING.start_lsn, end, RECEIVING.flushed_lsn, None, None, end, "", "")
+            )
+            self.assertEqual(expected, self.status("/readiness"))
+
+    def test_parseLag(self) -> None:
+        """Bytes, or a number with a unit; anything else is refused."""
+        for text, expected in (
+            ("0", 0),
+            ("1048576", 1 << 20),
+            ("16kB", 1 << 14),
+            ("64MB", 64 << 20),
+            ("1GB", 1 << 30),
+        ):
+            self.assertEqual(expected, parse_lag(text))
+        for text in ("x", "1 parsec", "1" * 30, "-1kB", "9" * 20 + "TB", "1.5", "\u0663"):
+            self.assertRaises(ConfigurationError, parse_lag, text)
+
+
+class PageTests(SiteTestCase):
+    """What is answered."""
+
+    def test_metrics(self) -> None:
+        """Metrics, as text or as OpenMetrics."""
+        status, headers, body = self.client.ask("/metrics")
+        self.assertEqual((200, "no-store"), (status, headers["cache-control"]))
+        self.assertTrue(headers["content-type"].startswith("text/plain; version="))
+        self.assertIn(b"walsender_ready 1.0\n", body)
+        self.assertEqual(len(body), int(headers["content-length"]))
+
+    def test_statusDocument(self) -> None:
+        """The document has standbys, slots and timelines."""
+        self.watched.upstream, self.watched.receiver = "host=primary password=geheim", RECEIVING
+        _, headers, body = self.client.ask("/status.json")
+        found = json.loads(body)
+        self.assertEqual("application/json", headers["content-type"])
+        self.assertNotIn(b"geheim", body)
+        self.assertEqual(
+            ("relay", "running", "0/500000"), (found["role"], found["state"], found["flush_lsn"])
+        )
+        self.assertEqual(("primary", 256), (found["upstream"]["host"], found["upstream"]["lag_bytes"]))
+        standby, other = found["standbys"]
+        self.assertEqual(
+            ("0/480000", END - 0x480000, 2.5),
+            (standby["sent_lsn"], standby["to_send_bytes"], standby["replay_lag"]),
+        )
+        self.assertEqual((None, None), (other["sent_lsn"], other["client_addr"]))
+        self.assertEqual([0x200000, None, None], [slot["retained_bytes"] for slot in found["slots"]])
+        self.assertEqual([{"timeline": 1, "segments": 4, "missing": 1}], found["timelines"])
+
+    def test_statusDocumentBeforeThereIsWal(self) -> None:
+        """Without WAL it says so."""
+        self.watched.source.ready = False
+        found = json.loads(self.client.ask("/status.json")[2])
+        self.assertEqual(
+            ("directory", "starting", False), (found["role"], found["state"], "standbys" in found)
+        )
+
+    def test_head(self) -> None:
+        """HEAD has the status and the length, and no body."""
+        status, headers, body = self.client.ask("/health", "HEAD")
+        self.assertEqual((200, b""), (status, body))
+        self.assertEqual(len(self.client.ask("/health")[2]), int(headers["content-length"]))
+
+    def test_othersAreRefused(self) -> None:
+        """Other paths are not there, other methods not allowed."""
+        found = [self.status(path) for path in ("/", "/nowhere", "/metrics/more", "//", "/%FF")]
+        self.assertEqual([404] * 5, found)
+        self.assertEqual([405, 405], [self.client.ask("/health", method)[0] for method in ("POST", "DELETE")])
+
+    def test_failureIsOneLine(self) -> None:
+        """What cannot be found out is answered 500; the log has one line for it, and no traceback."""
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        self.watched.slots.append(None)
+        status, _, body = self.client.ask("/metrics")
+        self.assertEqual((500, b"internal error\n"), (status, body))
+        (event,) = (event for event in events if event["log_namespace"].startswith("walsender"))
+        self.assertEqual("could not answer {path} over HTTP: {kind}: {error}", event["log_format"])
+        self.assertEqual("/metrics", event["path"])
+        self.assertNotIn("log_failure", event)
+        self.assertEqual(500, self.client.ask("/status.json")[0])  # nothing is held for ever
+
+    def test_oneAtATime(self) -> None:
+        """Metrics are made for one client after the other; health needs no thread and does not wait."""
+        self.held = []
+        other, third = Client(self.site), Client(self.site)
+        for client in (self.client, other):
+            client.protocol.dataReceived(b"GET /metrics HTTP/1.1\r\n\r\n")
+        self.assertEqual(1, len(self.held))
+        self.assertEqual(200, third.ask("/health")[0])
+        self.held[0].callback(None)
+        self.assertEqual(200, self.client.answer()[0])
+        self.assertEqual(b"", other.transport.value())
+        self.held[1].callback(None)
+        self.assertEqual(200, other.answer()[0])
+
+    def test_clientThatLeaves(self) -> None:
+        """A client that does not wait for its answer is no failure."""
+        self.held = []
+        self.client.protocol.dataReceived(b"GET /metrics HTTP/1.1\r\n\r\n")
+        self.client.protocol.connectionLost(Failure(ConnectionDone()))
+        self.held[0].callback(None)
+        self.assertEqual(b"", self.client.transport.value())
+
+
+class LimitTests(SiteTestCase):
+    """What a client can cost."""
+
+    def test_connections(self) -> None:
+        """There are so many clients and no more, until one of them leaves."""
+        for _ in range(MAX_CONNECTIONS - 1):
+            Client(self.site)
+        self.assertIsNone(self.site.buildProtocol(LOCAL))
+        self.client.protocol.connectionLost(Failure(ConnectionDone()))
+        self.assertIsNotNone(self.site.buildProtocol(LOCAL))
+
+    def test_time(self) -> None:
+        """A request must have come in time, however it drips in."""
+        for _ in range(REQUEST_TIMEOUT - 1):
+            self.client.protocol.dataReceived(b"G")
+            self.clock.advance(1)
+        self.assertFalse(self.client.transport.disconnected)
+        self.clock.advance(1)
+        self.assertTrue(self.client.transport.disconnected)
+
+    def test_timeForReading(self) -> None:
+        """An answer must be read in time, also by who wants no other."""
+        self.client.protocol.dataReceived(b"GET /health HTTP/1.0\r\n\r\n")
+        self.assertTrue(self.client.transport.disconnecting)
+        self.clock.advance(REQUEST_TIMEOUT)
+        self.assertTrue(self.client.transport.disconnected)
+
+    def test_header(self) -> None:
+        """An endless header is refused."""
+        self.client.protocol.dataReceived(b"GET /health HTTP/1.1\r\nA: " + b"x" * (1 << 15))
+        self.assertTrue(self.client.transport.disconnecting)
+
+    def test_body(self) -> None:
+        """A body is not kept: not in memory, not on disk, whatever its length is said to be."""
+        size = 10 << 30
+        self.client.protocol.dataReceived(b"POST /health HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % size)
+        for _ in range(4):
+            self.client.protocol.dataReceived(b"x" * (1 << 18))
+        (request,) = self.client.protocol.requests
+        self.assertEqual(0, request.content.tell())
+        self.assertEqual(405, Client(self.site).ask("/health", "POST", b"x" * 1000)[0])
+
+    def test_close(self) -> None:
+        """At the end all are dropped, and nothing is left that waits."""
+        self.site.close()
+        self.assertTrue(self.client.transport.disconnected)
+        self.client.protocol.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual([], self.clock.getDelayedCalls())

@@ -1,0 +1,243 @@
+"""
+The metrics, as a collector of ``prometheus_client``.
+
+Where postgres_exporter has a name for a thing, that name and its labels: those of its queries on
+``pg_stat_replication`` and ``pg_replication_slots`` and of its collectors ``replication_slot`` and
+``stat_wal_receiver``.  Everything else is ``walsender_…``.  What is not known has no sample.
+
+Source: postgres_exporter, cmd/postgres_exporter/queries.go and namespace.go,
+collector/pg_replication_slot.go, collector/pg_stat_walreceiver.go.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+
+from .picture import TWISTED_VERSION, VERSION, upstream_lag
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+    from walsender.console.snapshot import Snapshot
+    from walsender.sender.slot_table import WalSenderEntry
+    from walsender.upstream import ReceiverStatus
+
+    from .picture import Picture
+
+# Whoever streams WAL waits for a thread that computes: between two families it rests as short as it can.
+_REST: Final = 0.00001  # seconds
+
+_STREAMING: Final = 2.0
+"""What postgres_exporter calls a wal receiver that is streaming."""
+
+
+class PictureCollector:
+    """Gives the metrics of one moment."""
+
+    def __init__(self, picture: Picture) -> None:
+        self._picture = picture
+
+    def collect(self) -> Iterator[Metric]:
+        """See `prometheus_client.registry.Collector`."""
+        for family in self._families():
+            if family.samples:
+                yield family
+                time.sleep(_REST)
+
+    def _families(self) -> Iterator[Metric]:
+        picture = self._picture
+        yield _gauge(
+            "walsender_build_info",
+            "Versions of the program and what it runs on.",
+            {"version": VERSION, "python": platform.python_version(), "twisted": TWISTED_VERSION},
+            1,
+        )
+        yield _gauge("walsender_start_time_seconds", "When it was started.", {}, picture.started_at)
+        yield _gauge("walsender_ready", "Whether there is WAL to serve.", {}, picture.server is not None)
+        yield _gauge("walsender_connections", "Walsenders in use.", {}, len(picture.walsenders))
+        yield _gauge("walsender_max_wal_senders", "How many there may be.", {}, picture.max_wal_senders)
+        sent = CounterMetricFamily("walsender_sent_bytes", "WAL sent to all clients together.")
+        sent.add_metric((), picture.sent_bytes)
+        yield sent
+        if picture.is_relay:
+            yield from _upstream(picture.receiver)
+        if picture.server is not None:
+            yield from _wal(picture.server)
+            yield from _stat_replication(picture.server)
+            yield from _standbys(picture.server)
+            yield from _slots(picture.server)
+
+
+def _gauge(name: str, help_text: str, labels: dict[str, str], value: float) -> GaugeMetricFamily:
+    """Return a family with one sample."""
+    family = GaugeMetricFamily(name, help_text, labels=tuple(labels))
+    family.add_metric(tuple(labels.values()), float(value))
+    return family
+
+
+def _upstream(receiver: ReceiverStatus | None) -> Iterator[Metric]:
+    yield _gauge("walsender_upstream_streaming", "Whether WAL is received.", {}, receiver is not None)
+    if receiver is None:
+        return
+    yield _gauge(
+        "walsender_upstream_lag_bytes",
+        "The upstream's WAL that is not durable here.",
+        {},
+        upstream_lag(receiver),
+    )
+    labels = {"upstream_host": receiver.upstream_address.get("host", ""), "slot_name": receiver.slot_name}
+    for column, help_text, value in (
+        ("status", "2: streaming.", _STREAMING),
+        ("receive_start_lsn", "Where the stream began.", receiver.start_lsn),
+        ("flushed_lsn", "Up to where it is durable.", receiver.flushed_lsn),
+        ("received_tli", "Its timeline.", receiver.timeline),
+        ("last_msg_send_time", "When the upstream sent its last message.", receiver.sent_at),
+        ("last_msg_receipt_time", "When that came.", receiver.received_at),
+        ("latest_end_lsn", "Where the upstream's WAL ended then.", receiver.upstream_end),
+        ("latest_end_time", "When that was.", receiver.sent_at),
+    ):
+        if value is not None:
+            yield _gauge(f"pg_stat_wal_receiver_{column}", help_text, labels, value)
+
+
+def _wal(server: Snapshot) -> Iterator[Metric]:
+    yield _gauge(
+        "walsender_wal_info",
+        "Whose WAL it is.",
+        {"system_identifier": str(server.system_identifier)},
+        1,
+    )
+    yield _gauge("walsender_timeline", "The current timeline.", {}, server.timeline)
+    yield _gauge("walsender_flush_lsn_bytes", "Up to where standbys may have WAL.", {}, server.flush_position)
+    yield _gauge("walsender_segment_size_bytes", "Size of a segment.", {}, server.geometry.segment_size)
+    directory = server.directory
+    if directory is None:
+        return
+    earliest = directory.earliest(server.timeline, server.flush_position)
+    yield _gauge("walsender_earliest_lsn_bytes", "From where on WAL is held without a gap.", {}, earliest)
+    held = GaugeMetricFamily("walsender_segments", "Segments that are held.", labels=("timeline",))
+    missing = GaugeMetricFamily("walsender_segments_missing", "Segments in gaps.", labels=("timeline",))
+    for timeline in directory.timelines:
+        held.add_metric((str(timeline),), sum(map(len, directory.ranges[timeline])))
+        missing.add_metric((str(timeline),), sum(map(len, directory.gaps(timeline))))
+    yield from (held, missing)
+
+
+def client_address(entry: WalSenderEntry) -> str:
+    """Return a client's address; empty for a unix socket."""
+    return entry.address if entry.port >= 0 else ""
+
+
+def _stat_replication(server: Snapshot) -> Iterator[Metric]:
+    labels = ("application_name", "client_addr", "state", "slot_name")
+    end = GaugeMetricFamily(
+        "pg_stat_replication_pg_current_wal_lsn_bytes", "WAL position in bytes.", labels=labels
+    )
+    lag = GaugeMetricFamily(
+        "pg_stat_replication_pg_wal_lsn_diff", "WAL that the standby has not replayed.", labels=labels
+    )
+    for entry in server.walsenders:
+        # pg_stat_replication has no slot_name, and postgres_exporter puts the pid there: only with it
+        # no two series of one scrape are the same.
+        names = (entry.application_name, client_address(entry), entry.state, str(entry.process_id))
+        end.add_metric(names, server.flush_position)
+        if entry.replay_lsn:
+            lag.add_metric(names, server.flush_position - server.geometry.position(entry.replay_lsn))
+    yield from (end, lag)
+
+
+def _standbys(server: Snapshot) -> Iterator[Metric]:
+    labels = ("application_name", "client_addr", "pid")
+    state = GaugeMetricFamily(
+        "walsender_standby_state", "1 for the state that it is in.", labels=(*labels, "state")
+    )
+    reached = GaugeMetricFamily(
+        "walsender_standby_lsn_bytes", "Positions of each standby.", labels=(*labels, "position")
+    )
+    behind = GaugeMetricFamily(
+        "walsender_standby_lag_bytes", "What it is behind the flush position.", labels=(*labels, "position")
+    )
+    late = GaugeMetricFamily(
+        "walsender_standby_lag_seconds",
+        "How old WAL was when the standby reported it; none while it is idle.",
+        labels=(*labels, "position"),
+    )
+    reply = GaugeMetricFamily(
+        "walsender_standby_reply_time_seconds", "The standby's clock in its last report.", labels=labels
+    )
+    sent = CounterMetricFamily("walsender_standby_sent_bytes", "WAL sent to it.", labels=labels)
+    for entry in server.walsenders:
+        names = (entry.application_name, client_address(entry), str(entry.process_id))
+        state.add_metric((*names, entry.state), 1)
+        sent.add_metric(names, entry.sent_bytes)
+        if entry.reply_time is not None:
+            reply.add_metric(names, entry.reply_time)
+        for name, lsn, lag in (
+            ("sent", entry.sent_lsn, None),
+            ("write", entry.write_lsn, entry.write_lag),
+            ("flush", entry.flush_lsn, entry.flush_lag),
+            ("replay", entry.replay_lsn, entry.replay_lag),
+        ):
+            if lsn:
+                position = server.geometry.position(lsn)
+                reached.add_metric((*names, name), position)
+                behind.add_metric((*names, name), server.flush_position - position)
+            if lag is not None:
+                late.add_metric((*names, name), lag)
+    yield from (state, reached, behind, late, reply, sent)
+
+
+def _slots(server: Snapshot) -> Iterator[Metric]:
+    old, new = ("slot_name", "database"), ("slot_name", "slot_type")
+    active = GaugeMetricFamily("pg_replication_slots_active", "Whether it is in use.", labels=old)
+    held_back = GaugeMetricFamily(
+        "pg_replication_slots_pg_wal_lsn_diff", "WAL that is kept for it, in bytes.", labels=old
+    )
+    is_active = GaugeMetricFamily("pg_replication_slot_slot_is_active", "Whether it is in use.", labels=new)
+    current = GaugeMetricFamily(
+        "pg_replication_slot_slot_current_wal_lsn", "WAL position in bytes.", labels=new
+    )
+    safe = GaugeMetricFamily(
+        "pg_replication_slot_safe_wal_size_bytes",
+        "WAL that may still come before it loses what it needs.",
+        labels=new,
+    )
+    status = GaugeMetricFamily(
+        "pg_replication_slot_wal_status", "1 for the status that it has.", labels=(*new, "wal_status")
+    )
+    for slot in server.slots:
+        names, typed = (slot.name, ""), (slot.name, "physical")
+        in_use = slot.owner is not None
+        active.add_metric(names, in_use)
+        is_active.add_metric(typed, in_use)
+        current.add_metric(typed, server.flush_position)
+        if slot.restart_lsn:
+            kept = server.flush_position - server.geometry.position(slot.restart_lsn)
+            held_back.add_metric(names, kept)
+        if (size := server.safe_wal_size(slot)) is not None:
+            safe.add_metric(typed, size)
+        if slot.wal_status is not None:
+            status.add_metric((*typed, slot.wal_status), 1)
+    yield from (active, held_back, is_active, current, safe, status)
+
+
+def expose(picture: Picture, accept: str) -> tuple[str, bytes]:
+    """
+    Return the content type and the metrics, in the format that the header ``Accept`` asks for.
+
+    It may take some milliseconds, and belongs in a thread.
+    """
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(PictureCollector(picture))
+    # Memory, processor time and descriptors, as every Prometheus client tells them.
+    registry.register(ProcessCollector(registry=None))
+    encode, content_type = choose_encoder(accept)
+    return content_type, encode(registry)
