@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from walsender.testing.postgres import Cluster, started
 from walsender.testing.processes import WalsenderProcess, wait_until
+from walsender.testing.raw_client import RawClient
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,8 +46,18 @@ def make_relay(
 
 
 def wait_for_streaming(relay: WalsenderProcess, upstream: Cluster) -> None:
-    """Wait until *upstream* streams to one client, the relay."""
+    """Wait until *upstream* streams to one client, the relay, and the relay has WAL to serve."""
     wait_until(lambda: upstream.sql(UPSTREAMS) == "1|walsender", 30, "the relay to stream", logs=[relay])
+    wait_until(lambda: serves(relay), 30, "the relay to have WAL", logs=[relay])
+
+
+def serves(relay: WalsenderProcess) -> bool:
+    """Return whether the relay lets clients in, which it does when it has its first WAL."""
+    try:
+        with RawClient(relay.host, relay.port).ready():
+            return True
+    except ConnectionError:
+        return False
 
 
 def make_standby(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from protocol_helpers import (
     COPY_DONE,
@@ -320,6 +320,7 @@ class ConversationTests(ProtocolTestCase):
 
     @settings(deadline=None, max_examples=100)
     @given(plays)
+    @example([("cool_down", 0), ("start", 0)])
     def test_firstThroughSendfile(self, script: list[tuple[str, int]]) -> None:
         """The first dialect through sendfile."""
         self.play(SendfilePlay(self, modern=False), script)

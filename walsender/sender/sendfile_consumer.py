@@ -148,9 +148,9 @@ class SendfileConsumer:
         self._share -= piece.length
         if not self._page_cache.holds(piece):
             self._cold = part
+            self._pause()  # first: what is warm at once goes on from `_warm`
             if not self._load.parts:
                 self._warm()
-            self._pause()
             return
         self._load.parts.append(part)
         if self._gathering:

@@ -96,14 +96,18 @@ class RawConnection:
                 break
         return messages
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._file.close()
+        self.socket.close()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self.socket.close()
+        self.close()
 
 
 class RawClient(RawConnection):
@@ -121,6 +125,7 @@ class RawClient(RawConnection):
         """
         answer = self.until(b"Z", b"E")
         if not answer or answer[-1].kind != b"Z":
+            self.close()
             reason = answer[-1].fields().get("M") if answer else "no answer"
             raise ConnectionError(f"could not start replication connection: {reason}")
         return self
