@@ -90,11 +90,13 @@ class Server:
                 self._world.broken(f'{self.name}: the slot "{name}" is lost')
                 return
             saved = self._saved.get(name, 0)
-            oldest = len(reported) - 1 - reported[::-1].index(saved)
+            # A client may have said so again behind it, in what did not arrive.
+            oldest = reported.index(saved)
             if found[name] not in reported[oldest:]:
                 self._world.broken(
                     f'{self.name}: the slot "{name}" is at {found[name]:X}, was saved at {saved:X} before'
                 )
+            del reported[:oldest]  # so that nothing from before this life is taken for newer
 
 
 class Witness:
