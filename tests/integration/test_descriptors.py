@@ -1,10 +1,16 @@
-"""Too few descriptors, on a real process: who is in streams on, and all is well when there are enough."""
+"""
+Descriptors of a real process.
+
+When there are too few: who is in streams on, and all is well when there are enough.  When there are many idle
+clients: their reading rests, and they get what comes nevertheless.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import resource
 import socket
+import struct
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -155,3 +161,42 @@ def test_withoutAny(maker: WalMaker, wal: Path, space: Path, stack: contextlib.E
         receive(newcomer, 4 * SEGMENT)
         assert server.running()
         assert "internal error" not in server.log_text()
+
+
+def epolls(server: WalsenderProcess) -> int:
+    """Return how many epolls the server has open."""
+    paths = (f"/proc/{server.pid}/fd/{number}" for number in open_files(server))
+    targets = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            targets.append(Path(path).readlink().name)
+    return targets.count("anon_inode:[eventpoll]")
+
+
+def report(client: RawClient, position: int) -> None:
+    """Say that everything before *position* is written, flushed and replayed."""
+    client.send(b"d", struct.pack("!cQQQqB", b"r", position, position, position, 0, 0))
+
+
+def test_manyIdle(maker: WalMaker, wal: Path, space: Path, stack: contextlib.ExitStack) -> None:
+    """A hundred idle standbys rest, have all WAL that comes, rest again, and see the end in good order."""
+    log = space / "walsender.log"
+    with WalsenderProcess(wal, "--max-wal-senders=101", log_file=log) as server:
+        clients = [stack.enter_context(start_streaming(server, 3 * SEGMENT - 8192)) for _ in range(101)]
+        for segments in 2, 3:
+            add(maker, wal, segments)
+            for client in clients:
+                receive(client, (segments + 1) * SEGMENT)
+            wait_until(lambda: epolls(server) == 1, 30, "waking", logs=[server])
+
+            def resting(position: int = (segments + 1) * SEGMENT) -> bool:
+                for client in clients:
+                    report(client, position)
+                return epolls(server) == 2
+
+            wait_until(resting, 30, "rest", logs=[server])
+        clients.pop().socket.close()
+        server.stop()
+        for client in clients:
+            assert client.until(b"C")[-1].body == b"COPY 0\0"
+        assert "Traceback" not in log.read_text()

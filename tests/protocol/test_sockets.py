@@ -18,12 +18,14 @@ import pytest_twisted
 from protocol_helpers import (
     COPY_0,
     COPY_BOTH,
+    COPY_DONE,
     COPY_OUT,
     READY,
     TERMINATE,
     parse,
     query,
     startup_packet,
+    status,
     wal_messages,
 )
 from twisted.internet import reactor  # noqa: TID253 (pytest-twisted has installed it)
@@ -239,6 +241,104 @@ async def test_nothing_is_left_after(end: str, sendfile: bool, modern: bool) -> 
             gc.enable()
         assert not len(server.factory.slot_table)
         assert not server.source.subscribers
+
+
+async def until_resting(server: Listening, *clients: socket.socket) -> None:
+    """Have idle *clients* report until none of them is the reactor's."""
+    server.factory._idle_sockets._worth_it = lambda: True
+    for connection in server.connections:
+        await server.until(lambda entry=connection.session.entry: entry.state == "streaming")
+    for _ in range(3):
+        for client in clients:
+            client.send(status(*[server.source.flush_position] * 3))
+        heard = [connection.session.entry for connection in server.connections]
+        await server.until(lambda heard=heard: all(entry.reply_time for entry in heard))
+        for entry in heard:
+            entry.reply_time = None
+    assert len(server.factory._idle_sockets) == len(clients)
+
+
+RESTING_ENDS = ENDS | {
+    "copy done": lambda _, client: client.send(COPY_DONE),
+    "cancel": lambda connection, _: connection.cancel(),
+    "shutdown": lambda connection, _: connection.shut_down(),
+    "drain": lambda connection, _: connection.shut_down(drain=True),
+}
+
+
+@both_consumers
+@pytest.mark.parametrize("end", list(RESTING_ENDS))
+@pytest_twisted.ensureDeferred
+async def test_endsWhileItRests(end: str, sendfile: bool) -> None:
+    """A stream whose reading rests ends as any other, and leaves nothing."""
+    async with Listening(sendfile=sendfile, modern=True) as server:
+        before = descriptors()
+        client = await server.connect(LEVEL)
+        await until_resting(server, client)
+        RESTING_ENDS[end](*server.connections, client)
+        if end in {"copy done", "cancel"}:
+            await server.read(client, lambda data: data.endswith(READY))
+            assert not len(server.factory._idle_sockets)
+            client.send(query("IDENTIFY_SYSTEM") + TERMINATE)
+            answer = await server.read(client, lambda _: False)
+            assert answer.startswith(b"T")
+        elif end not in {"reset", "close", "abort"}:
+            await server.read(client, lambda _: False)
+        await server.until(lambda: not server.connections)
+        client.close()
+        server.sockets.clear()
+        assert not len(server.factory._idle_sockets)
+        await server.until(lambda: descriptors() <= before)
+        assert not len(server.factory.slot_table)
+
+
+@pytest_twisted.ensureDeferred
+async def test_restsNotWhileItReplays() -> None:
+    """Whose lag is still measured does not rest, though it says the same again."""
+    async with Listening(sendfile=True, modern=True) as server:
+        server.factory._idle_sockets._worth_it = lambda: True
+        client = await server.connect(LEVEL - 1000)
+        (connection,) = server.connections
+        await server.until(lambda: connection.session.entry.state == "streaming")
+        for _ in range(3):
+            client.send(status(LEVEL, LEVEL, LEVEL - 1000))
+            await server.until(lambda: connection.session.entry.reply_time)
+            connection.session.entry.reply_time = None
+        assert not len(server.factory._idle_sockets)
+
+
+@pytest_twisted.ensureDeferred
+async def test_wakesForTheNextTimeline() -> None:
+    """A stream whose reading rests is the reactor's when its timeline ends."""
+    async with Listening(sendfile=True, modern=True) as server:
+        client = await server.connect(LEVEL)
+        await until_resting(server, client)
+        server.source.switch(2, LEVEL)
+        assert not len(server.factory._idle_sockets)
+        client.send(COPY_DONE)
+        data = await server.read(client, lambda data: data.endswith(READY))
+        assert COPY_DONE in data
+
+
+@both_consumers
+@pytest_twisted.ensureDeferred
+async def test_wakesForWal(sendfile: bool) -> None:
+    """Streams whose reading rests get what comes, are the reactor's again at once, and rest again later."""
+    async with Listening(sendfile=sendfile, modern=True) as server:
+        clients = [await server.connect(LEVEL) for _ in range(3)]
+        await server.until(lambda: len(server.connections) == 3)
+        await until_resting(server, *clients)
+        for client in clients:
+            await server.read(client, lambda data: data.endswith(COPY_BOTH))
+        server.source.grow(LEVEL + 1000)
+        for client in clients:
+            data = await server.read(client, lambda data: len(data) > 1000)
+            assert data.endswith(wal_bytes(LEVEL, LEVEL + 1000))
+        await server.until(lambda: not len(server.factory._idle_sockets))
+        clients[0].send(status(*[LEVEL + 1000] * 3))
+        entries = [connection.session.entry for connection in server.connections]
+        await server.until(lambda: any(entry.replay_lag is not None for entry in entries))
+        await until_resting(server, *clients)
 
 
 def resident() -> int:

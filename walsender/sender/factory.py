@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from walsender.replication_slots import ReplicationSlots
 from walsender.sender.connection_log import LineLimit
+from walsender.sender.idle_sockets import IdleSocket, IdleSockets
 from walsender.sender.kernel_pipe import KernelPipes
 from walsender.sender.page_cache import PageCache
 from walsender.sender.protocol import WalSender
@@ -49,6 +50,9 @@ _MORE_WAITING: Final = 32
 _PER_WALSENDER: Final = 4
 _OTHER_DESCRIPTORS: Final = 64
 _LEAST_WAITING: Final = 8
+
+# From so many clients on the reports of those who are idle are read together.
+_WORTH_RESTING: Final = 100
 
 _TELL_EVERY: Final = 60.0  # seconds
 
@@ -104,6 +108,7 @@ class WalSenderFactory(Factory):
         # Shared by the streams that there are, and closed with the last of them.
         self._pipes: Callable[[], KernelPipes | None] = lambda: None
         self.timer = SharedTimer(reactor)
+        self._idle_sockets = IdleSockets(reactor, lambda: len(self._connections) >= _WORTH_RESTING)
         self.tls: IServerTls | None = None
         self._connections: dict[WalSender, None] = {}  # in the order in which they came
         self._waiting: WaitingRoom[WalSender] = WaitingRoom(max_wal_senders + _MORE_WAITING)
@@ -131,6 +136,10 @@ class WalSenderFactory(Factory):
                 self._pipes = ref(pipes)
             return SendfileConsumer(self.reactor, transport, page_cache, pipes, self._pump_for_many)
         return TransportConsumer(transport, page_cache)
+
+    def idle_socket(self, transport: IClientTransport) -> IdleSocket | None:
+        """Return how reading from *transport* may rest; ``None``: not at all."""
+        return IdleSocket(transport, self._idle_sockets) if can_sendfile(transport, self.reactor) else None
 
     def _pump_for_many(self) -> RunInThread | None:
         """Return what sends in threads; a client that is alone is served as fast without."""

@@ -284,6 +284,7 @@ class WalSender(Protocol):
             timeout,
             timer,
             slot,
+            factory.idle_socket(self.transport),
             held=held,
         )
         self.log.started(source.geometry.lsn(start), timeline)

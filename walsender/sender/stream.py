@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from walsender.errors import WalsenderError
     from walsender.replication_slots import HeldSlot
+    from walsender.sender.idle_sockets import IdleSocket
     from walsender.shared_timer import ITimer
     from walsender.source import IWalSource, TimelineEnd
 
@@ -98,6 +99,7 @@ class Stream:
     :param timeout: ``wal_sender_timeout`` in seconds.
     :param timer: tells when to look at whether the client lives.
     :param slot: follows what the standby has flushed, until the stream is over.
+    :param idle: lets reading rest while nothing but the same report is expected; ``None``: it never does.
     :param held: the start is ahead of what may be sent, and is given some time to be reached.
     :ivar ending: the end is on its way; what the client sends now is for after it.
     """
@@ -117,6 +119,7 @@ class Stream:
         timeout: float,
         timer: ITimer,
         slot: HeldSlot | None = None,
+        idle: IdleSocket | None = None,
         *,
         held: bool = False,
     ) -> None:
@@ -128,6 +131,7 @@ class Stream:
         self._entry = entry
         self._clock = clock
         self._slot = slot
+        self._idle = idle
         if slot is not None:
             slot.invalidated = self._slot_invalidated
         self._timeline = timeline
@@ -225,6 +229,7 @@ class Stream:
         """Let go of everything: the connection is lost or about to be."""
         self._over = self.ending = True
         self._stop_timers()
+        self._wake()
         self._producer.stopProducing()
         self._consumer.close()
         self._release_slot()
@@ -234,6 +239,8 @@ class Stream:
     def wal_sent(self, position: int) -> None:
         """See `IStreamOwner`."""
         self._entry.sent_lsn = self._geometry.lsn(position)
+        if self._idle is not None:
+            self._idle.expect_input()
 
     def wal_available(self, position: int) -> None:
         """See `IStreamOwner`."""
@@ -262,6 +269,7 @@ class Stream:
             self._say_goodbye()
             return
         self._ended = end
+        self._wake()
         self._host.advance(TimelineEnded)
         self._consumer.write(self._dialect.copy_done)
 
@@ -342,6 +350,12 @@ class Stream:
             self._producer.send_keepalive(reply_requested=False)
         if self._draining:
             self._check_drained()
+        elif self._idle is not None and lag.settled:
+            self._idle.rest()
+
+    def _wake(self) -> None:
+        if self._idle is not None:
+            self._idle.wake()
 
     def _check_drained(self) -> None:
         """
@@ -406,6 +420,7 @@ class Stream:
         if self._over:
             return
         self._over = True
+        self._wake()
         self._stop_holding()
         self._release_slot()  # before the client can know that the stream is over
         self._producer.stopProducing()
