@@ -412,7 +412,8 @@ def test_unixSocketLeftBehind(place: Path) -> None:
 UNSEEN: Final = "import walsender.tap as tap; tap.check_endpoints = lambda _: None; "
 
 
-def test_portTakenMeanwhile(place: Path) -> None:
+@pytest.mark.parametrize("parameter", ["listen", "http"])
+def test_portTakenMeanwhile(place: Path, parameter: str) -> None:
     """
     A port that is taken between the check and the start ends the start as well.
 
@@ -422,8 +423,9 @@ def test_portTakenMeanwhile(place: Path) -> None:
         other.bind(("127.0.0.1", 0))
         other.listen()
         endpoint = f"tcp:{other.getsockname()[1]}:interface=127.0.0.1"
-        refusals = Refusals(place, ["-D", "wal", "-l", endpoint], UNSEEN)
-    message = f'could not listen on "{endpoint}": {IN_USE} {LISTEN}'
+        refusals = Refusals(place, ["-D", "wal", "-l", "tcp:0", f"--{parameter}", endpoint], UNSEEN)
+    where = f'(parameter "{parameter}" from {OPTION} --{parameter})'
+    message = f'could not listen on "{endpoint}": {IN_USE} {where}'
     assert refusals.foreground == (1, "", f"walsender: {message}\n")
     status, output, errors = refusals.daemon
     assert (status, output) == (1, "")
