@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import fields
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from walsender.errors import TooManyConnections
@@ -69,6 +72,15 @@ class SlotTableTests(SynchronousTestCase):
         self.assertEqual("streaming 1/10", table.activity())
         table.reserve(second)
         self.assertEqual("2 standbys, streaming 1/10", table.activity())
+
+    def test_copy(self) -> None:
+        """A copy has everything, and a life of its own."""
+        values = list(range(1, len(fields(WalSenderEntry)) + 1))
+        walsender = WalSenderEntry(*values)  # type: ignore[arg-type]
+        other = copy(walsender)
+        self.assertEqual(values, [getattr(other, field.name) for field in fields(other)])
+        other.sent_lsn = LSN(0)
+        self.assertNotEqual(0, walsender.sent_lsn)
 
     def test_sentBytes(self) -> None:
         """What was sent counts over streams and connections."""

@@ -94,6 +94,13 @@ class MetricsTests(SynchronousTestCase):
         self.check({"walsender_standby_state": 1}, **labels, state="startup")
         self.check({"walsender_standby_lsn_bytes": None}, **labels, position="sent")
         self.check({"walsender_standby_sent_bytes_total": 0}, **labels)
+        exporter = {
+            "application_name": "pg_receivewal",
+            "client_addr": "",
+            "slot_name": "8",
+            "state": "startup",
+        }
+        self.check({"pg_stat_replication_pg_wal_lsn_diff": None}, **exporter)
 
     def test_sentBytesOutliveTheirConnection(self) -> None:
         """What was sent to those who have left, and in streams that are over, still counts."""
