@@ -9,19 +9,37 @@ import signal
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING
 
+import psycopg2
+import psycopg2.extras
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from relay_helpers import make_primary, make_relay, wait_for_streaming
+from twistd_helpers import make_wal
 
 from walsender.testing.installation import PostgresInstallation
 from walsender.testing.postgres import PgReceiveWal
-from walsender.testing.processes import wait_until
+from walsender.testing.processes import WalsenderProcess, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 _HTTP = re.compile(r"metrics and health over HTTP on 127\.0\.0\.1:(\d+)")
+
+
+def connect(server: WalsenderProcess) -> http.client.HTTPConnection:
+    """Return a connection that stays open."""
+    found = _HTTP.search(server.log_text())
+    assert found is not None
+    return http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=30)
+
+
+def get(server: WalsenderProcess, path: str) -> tuple[int, str]:
+    """Return status and body."""
+    with closing(connect(server)) as connection:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
 
 
 class Site:
@@ -34,9 +52,6 @@ class Site:
             stack, space, self.primary.conninfo(password="geheim"), "--http", "tcp:0:interface=127.0.0.1"
         )
         wait_for_streaming(self.relay, self.primary)
-        found = _HTTP.search(self.relay.log_text())
-        assert found is not None
-        self.port = int(found[1])
         upstream = self.relay.conninfo()
         copy = space / "copy"
         slot = ("--slot", "copy")
@@ -46,16 +61,9 @@ class Site:
         self.client = stack.enter_context(PgReceiveWal(installation, copy, upstream, *slot, "--synchronous"))
         self.client.wait_for_start()
 
-    def connect(self) -> http.client.HTTPConnection:
-        """Return a connection that stays open."""
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-
     def get(self, path: str) -> tuple[int, str]:
         """Return status and body."""
-        with closing(self.connect()) as connection:
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
+        return get(self.relay, path)
 
     def metrics(self) -> dict[str, list[tuple[dict[str, str], float]]]:
         """Return labels and values of all series by name."""
@@ -119,9 +127,29 @@ def test_fromTheFirstByteToTheEnd(site: Site) -> None:
     assert site.value("walsender_upstream_streaming") == 0
 
     # A client that stays does not hold up the end.
-    with closing(site.connect()) as connection:
+    with closing(connect(site.relay)) as connection:
         connection.request("GET", "/liveness")
         connection.getresponse().read()
         site.relay.signal(signal.SIGTERM)
         assert site.relay.wait() == 0
     assert "Traceback" not in site.relay.log_text()
+
+
+def test_drain(archive_space: Path) -> None:
+    """While the server drains, load balancers are told to send nobody, and metrics are still there."""
+    space = archive_space / "drain"
+    space.mkdir()
+    make_wal(space / "wal")
+    options = ("--http", "tcp:0:interface=127.0.0.1")
+    with WalsenderProcess(space / "wal", *options, log_file=space / "log") as server:
+        standby = psycopg2.connect(
+            server.conninfo(), connection_factory=psycopg2.extras.PhysicalReplicationConnection
+        )
+        with closing(standby):  # which confirms nothing
+            standby.cursor().start_replication(start_lsn="0/100000")
+            assert [get(server, path)[0] for path in ("/health", "/readiness")] == [200, 200]
+            server.signal(signal.SIGUSR2)
+            wait_until(lambda: get(server, "/health")[0] == 503, 30, "the drain to begin", logs=[server])
+            found = [get(server, path)[0] for path in ("/readiness", "/liveness", "/metrics")]
+            assert found == [503, 200, 200]
+        assert server.wait() == 0
