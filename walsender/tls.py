@@ -53,6 +53,8 @@ _ATTRIBUTES: Final = {
 }
 # Too weak to bind anything to (RFC 5929).
 _REPLACED_HASHES: Final = {"md5": "sha256", "sha1": "sha256"}
+# Of OpenSSL's ssl.h.  pyOpenSSL sets it: a call encrypts one record of what it is given, and not all.
+_ENABLE_PARTIAL_WRITE: Final = 0x1
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,8 @@ def load_tls(files: TlsFiles) -> ServerTls:
         | SSL.OP_CIPHER_SERVER_PREFERENCE
         | SSL.OP_SINGLE_ECDH_USE
     )
+    if hasattr(context, "clear_mode"):  # an older pyOpenSSL takes a call per record
+        context.clear_mode(_ENABLE_PARTIAL_WRITE)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_min_proto_version(_VERSIONS[files.minimum_version])
     try:

@@ -135,6 +135,12 @@ class WalSenderFactory(Factory):
                 pipes = KernelPipes()
                 self._pipes = ref(pipes)
             return SendfileConsumer(self.reactor, transport, page_cache, pipes, self._pump_for_many)
+        if getattr(transport, "TLS", False):
+            # Without OpenSSL, which only who encrypts needs, there is no such module.
+            from walsender.sender.tls_writer import TlsWriter, can_encrypt  # noqa: PLC0415
+
+            if can_encrypt(transport):
+                return TransportConsumer(TlsWriter(transport), page_cache)
         return TransportConsumer(transport, page_cache)
 
     def idle_socket(self, transport: IClientTransport) -> IdleSocket | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from walsender.sender.page_cache import PageCache
     from walsender.sender.producer import WalProducer
+    from walsender.sender.tls_writer import TlsWriter
     from walsender.source import WalSlice
 
 
@@ -32,10 +33,11 @@ class TransportConsumer:
     """
 
     # One write of a Twisted transport takes 128 KiB to the socket; a message of just
-    # more would cost a second turn of the reactor, and a small packet, for the rest.
+    # more would cost a second turn of the reactor, and a small packet, for the rest;
+    # and under TLS a record of its own.
     read_size: Final = 120 << 10
 
-    def __init__(self, transport: IClientTransport, page_cache: PageCache) -> None:
+    def __init__(self, transport: IClientTransport | TlsWriter, page_cache: PageCache) -> None:
         self._transport = transport
         self._page_cache = page_cache
         self._producer: WalProducer | None = None
