@@ -40,8 +40,8 @@ _AT_ONCE: Final = 4 * RECORD
 _OVERHEAD: Final = 1 << 10  # bytes, more than so many records add
 
 # How much is sent in one call, and may be taken per wake-up before others have their turn.
-_GATHERED: Final = 256 << 10
-SHARE: Final = 1 << 20
+_GATHERED: Final = 512 << 10
+SHARE: Final = 2 << 20
 
 # As Twisted's transports have it: with more waiting the producer is paused.
 _FULL: Final = 64 << 10
@@ -166,7 +166,16 @@ class TlsWriter:
             self._below.loseConnection()
 
     def _encrypted(self) -> None:
-        if self._over or not self._direct or self._share <= self._gathered:
+        if self._over or not self._direct:
+            self._leave()
+        elif self._share <= self._gathered:
+            # The last goes another way, so that the transport tells when the next may come.
+            last = self._parts.pop()
+            self._gathered -= len(last)
+            self._send()
+            self._parts.append(last)
+            self._gathered += len(last)
+            self._waiting += _FULL
             self._leave()
         elif self._gathered >= _GATHERED:
             self._send()
