@@ -261,6 +261,7 @@ class TlsWriterTests(SynchronousTestCase):
         self.assertTrue(producer.paused)
         self.assertLess(len(sizes), 8)
         self.assertTrue(abs(SHARE - sum(sizes)) < 1 << 17)  # a message, or a part
+        self.assertLess(self.transport._tempDataLen, 66 << 10)
         self.assertTrue(self.reactor.writers)
 
     def test_failedCall(self) -> None:

@@ -174,8 +174,7 @@ class TlsWriter:
             self._gathered -= len(last)
             self._send()
             self._parts.append(last)
-            self._gathered += len(last)
-            self._waiting += _FULL
+            self._gathered += len(last) + _FULL  # which is enough
             self._leave()
         elif self._gathered >= _GATHERED:
             self._send()
