@@ -152,7 +152,7 @@ DEPENDENCIES: dict[str, set[str]] = {
     "source": TWISTED,
     "replication_slots": {*TWISTED, "google_crc32c"},
     "retention": TWISTED,
-    "sender": TWISTED,
+    "sender": {*TWISTED, "OpenSSL"},  # in `tls_writer` alone, which only a connection with TLS imports
     "console": TWISTED,
     "status": {*TWISTED, "prometheus_client"},
     "access": TWISTED,
