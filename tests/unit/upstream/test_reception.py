@@ -68,7 +68,17 @@ class ReceptionTests(SynchronousTestCase):
         self.session = Session()
         self.writer = Writer()
         self.jobs: list[Callable[[], None]] = []
-        self.reception = Reception(
+        self.reception = self.new_reception()
+        commits = GroupCommit(
+            self.writer, self.run_in_thread, self.reception.committed, self.reception.commit_failed
+        )
+        self.reception.begin(commits)
+        self.session.told.clear()
+        self.addCleanup(self.reception.stop)
+
+    def new_reception(self) -> Reception:
+        """Return a stream that has not begun."""
+        return Reception(
             self.clock,
             self.session,  # type: ignore[arg-type]
             Geometry.contiguous(MIB),
@@ -77,12 +87,6 @@ class ReceptionTests(SynchronousTestCase):
             timeout=10,
             status_interval=1,
         )
-        commits = GroupCommit(
-            self.writer, self.run_in_thread, self.reception.committed, self.reception.commit_failed
-        )
-        self.reception.begin(commits)
-        self.session.told.clear()
-        self.addCleanup(self.reception.stop)
 
     def run_in_thread(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
         """Keep a job."""
@@ -124,15 +128,7 @@ class ReceptionTests(SynchronousTestCase):
 
     def test_whatComesAfterItWasGivenUpIsIgnored(self) -> None:
         """Who stops before the upstream has answered is sent WAL for as long as the last commit takes."""
-        reception = Reception(
-            self.clock,
-            self.session,  # type: ignore[arg-type]
-            Geometry.contiguous(MIB),
-            MIB,
-            MIB,
-            timeout=10,
-            status_interval=1,
-        )
+        reception = self.new_reception()
         reception.stop()
         self.reception = reception
         self.wal(MIB, 100)
