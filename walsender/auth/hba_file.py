@@ -26,10 +26,10 @@ from walsender.auth.hba import (
     OwnAddresses,
     Subnet,
 )
-from walsender.auth.names import BadName, Name
+from walsender.auth.names import Name
 from walsender.auth.own_addresses import HAS_OWN_ADDRESSES
 from walsender.auth.problems import AccessFileError, Problem
-from walsender.auth.tokens import Record, read_records
+from walsender.auth.tokens import Record, RefusedRecord, read_lines
 
 if TYPE_CHECKING:
     from walsender.auth.tokens import Field, Token
@@ -73,29 +73,12 @@ def load_hba(path: str) -> HbaRules:
     :param path: absolute.
     :raises AccessFileError: it cannot be read, has no line, or one of its lines is wrong; all are told.
     """
-    lines: list[HbaLine] = []
-    problems: list[Problem] = []
-    for record in read_records(path):
-        if isinstance(record, Problem):
-            problems.append(record)
-            continue
-        try:
-            lines.append(_Reader(record).line())
-        except _Refused as refused:
-            problems.append(Problem(str(refused), record.file, record.line, refused.hint))
+    lines, problems = read_lines(path, lambda record: _Reader(record).line())
     if not lines and not problems:
         problems.append(Problem(f'configuration file "{path}" contains no entries'))
     if problems:
         raise AccessFileError(path, problems)
     return HbaRules(tuple(lines))
-
-
-class _Refused(Exception):
-    """A record is no rule, or none for us."""
-
-    def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.hint = hint
 
 
 class _Reader:
@@ -109,7 +92,7 @@ class _Reader:
         """
         Return the rule.
 
-        :raises _Refused: there is none.
+        :raises RefusedRecord: there is none.
         """
         connection_type = self._connection_type()
         databases = _names(self._field("database specification"))
@@ -139,14 +122,14 @@ class _Reader:
     def _field(self, before: str, hint: str | None = None) -> Field:
         field = next(self._fields, None)
         if field is None:
-            raise _Refused(f"end-of-line before {before}", hint)
+            raise RefusedRecord(f"end-of-line before {before}", hint)
         return field
 
     def _token(self, before: str, kind: str, hint: str | None, eol_hint: str | None = None) -> Token:
         """Return the only token of the next field."""
         field = self._field(before, eol_hint)
         if len(field) > 1:
-            raise _Refused(f"multiple values specified for {kind}", hint)
+            raise RefusedRecord(f"multiple values specified for {kind}", hint)
         return field[0]
 
     def _connection_type(self) -> ConnectionType:
@@ -156,7 +139,7 @@ class _Reader:
         try:
             return ConnectionType(token.text)
         except ValueError:
-            raise _Refused(f'invalid connection type "{token.text}"') from None
+            raise RefusedRecord(f'invalid connection type "{token.text}"') from None
 
     def _address(self) -> Addresses | OwnAddresses:
         token = self._token("IP address specification", "host address", "Specify one address range per line.")
@@ -165,19 +148,19 @@ class _Reader:
                 return ANYWHERE
             if token.text in {"samehost", "samenet"}:
                 if not HAS_OWN_ADDRESSES:
-                    raise _Refused(f'"{token.text}" is not supported on this system')
+                    raise RefusedRecord(f'"{token.text}" is not supported on this system')
                 return OwnAddresses(token.text)
         text, slash, bits = token.text.partition("/")
         try:
             address = _numeric(text)
         except socket.gaierror as error:
             if error.errno != socket.EAI_NONAME:
-                raise _Refused(f'invalid IP address "{text}": {error.strerror}') from None
+                raise RefusedRecord(f'invalid IP address "{text}": {error.strerror}') from None
             if slash:
-                raise _Refused(
+                raise RefusedRecord(
                     f'specifying both host name and CIDR mask is invalid: "{token.text}"'
                 ) from None
-            raise _Refused(
+            raise RefusedRecord(
                 f'host name "{token.text}" is not supported as an address',
                 "Give an IP address with its mask, for example 192.0.2.7/32.",
             ) from None
@@ -185,7 +168,7 @@ class _Reader:
             return (Subnet(address, self._mask(address)),)
         length = _C_INTEGER.fullmatch(bits)
         if length is None or not 0 <= int(length[1]) <= address.max_prefixlen:
-            raise _Refused(f'invalid CIDR mask in address "{token.text}"')
+            raise RefusedRecord(f'invalid CIDR mask in address "{token.text}"')
         ones = (1 << address.max_prefixlen) - 1
         return (Subnet(address, type(address)(ones ^ (ones >> int(length[1])))),)
 
@@ -199,9 +182,9 @@ class _Reader:
         try:
             mask = _numeric(token.text)
         except socket.gaierror as error:
-            raise _Refused(f'invalid IP mask "{token.text}": {error.strerror}') from None
+            raise RefusedRecord(f'invalid IP mask "{token.text}": {error.strerror}') from None
         if mask.version != address.version:
-            raise _Refused("IP address and mask do not match")
+            raise RefusedRecord("IP address and mask do not match")
         return mask
 
     def _method(self, connection_type: ConnectionType) -> Method:
@@ -214,15 +197,15 @@ class _Reader:
         if word == "ident" and local:
             return Method.PEER  # so it has meant since there is peer
         if word in _UNSUPPORTED:
-            raise _Refused(f'invalid authentication method "{word}": not supported by this build')
+            raise RefusedRecord(f'invalid authentication method "{word}": not supported by this build')
         try:
             method = Method(word)
         except ValueError:
-            raise _Refused(f'invalid authentication method "{word}"') from None
+            raise RefusedRecord(f'invalid authentication method "{word}"') from None
         if method is Method.PEER and not local:
-            raise _Refused("peer authentication is only supported on local sockets")
+            raise RefusedRecord("peer authentication is only supported on local sockets")
         if method is Method.CERT and connection_type is not ConnectionType.HOSTSSL:
-            raise _Refused("cert authentication is only supported on hostssl connections")
+            raise RefusedRecord("cert authentication is only supported on hostssl connections")
         return method
 
     def _options(
@@ -234,9 +217,9 @@ class _Reader:
         for token in (token for field in self._fields for token in field):
             name, equals, value = token.text.partition("=")
             if not equals:
-                raise _Refused(f"authentication option not in name=value format: {token.text}")
+                raise RefusedRecord(f"authentication option not in name=value format: {token.text}")
             if name in {"clientcert", "clientname"} and connection_type is not ConnectionType.HOSTSSL:
-                raise _Refused(f'{name} can only be configured for "hostssl" rows')
+                raise RefusedRecord(f'{name} can only be configured for "hostssl" rows')
             match name:
                 case "map":
                     if method not in _MAPPED:
@@ -248,19 +231,16 @@ class _Reader:
                     try:
                         client_name = ClientName(value)
                     except ValueError:
-                        raise _Refused(f'invalid value for clientname: "{value}"') from None
+                        raise RefusedRecord(f'invalid value for clientname: "{value}"') from None
                 case _ if name in _FOREIGN_OPTIONS:
                     _refuse_option(name, _FOREIGN_OPTIONS[name])
                 case _:
-                    raise _Refused(f'unrecognized authentication option name: "{name}"')
+                    raise RefusedRecord(f'unrecognized authentication option name: "{name}"')
         return cert, client_name, map_name
 
 
 def _names(field: Field) -> tuple[Name, ...]:
-    try:
-        return tuple(Name.of(token) for token in field)
-    except BadName as error:
-        raise _Refused(str(error)) from None
+    return tuple(Name.of(token) for token in field)
 
 
 def _numeric(text: str) -> IPv4Address | IPv6Address:
@@ -279,18 +259,18 @@ def _client_cert(value: str, method: Method) -> ClientCert:
     try:
         cert = ClientCert(value)
     except ValueError:
-        raise _Refused(f'invalid value for clientcert: "{value}"') from None
+        raise RefusedRecord(f'invalid value for clientcert: "{value}"') from None
     if cert is ClientCert.VERIFY_CA and method is Method.CERT:
-        raise _Refused('clientcert only accepts "verify-full" when using "cert" authentication')
+        raise RefusedRecord('clientcert only accepts "verify-full" when using "cert" authentication')
     return cert
 
 
 def _refuse_option(name: str, methods: str) -> NoReturn:
-    raise _Refused(f'authentication option "{name}" is only valid for authentication methods {methods}')
+    raise RefusedRecord(f'authentication option "{name}" is only valid for authentication methods {methods}')
 
 
 def _refuse_group(name: Name) -> NoReturn:
-    raise _Refused(
+    raise RefusedRecord(
         f'"{name.text}" is not supported: no roles here have members',
         "List the names, or put them into a file and give @file.",
     )

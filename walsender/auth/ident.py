@@ -13,8 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from walsender.auth.names import BadName, Name
-from walsender.auth.problems import AccessFileError, Problem
-from walsender.auth.tokens import Record, read_records
+from walsender.auth.problems import AccessFileError
+from walsender.auth.tokens import Record, read_lines
 
 _FIRST_GROUP = r"\1"
 _FIELDS = 3
@@ -87,16 +87,7 @@ def load_ident(path: str) -> IdentMaps:
     :param path: absolute.
     :raises AccessFileError: it cannot be read, or one of its lines is wrong; all are told.
     """
-    lines: list[IdentLine] = []
-    problems: list[Problem] = []
-    for record in read_records(path):
-        if isinstance(record, Problem):
-            problems.append(record)
-            continue
-        try:
-            lines.append(_line(record))
-        except BadName as error:
-            problems.append(Problem(str(error), record.file, record.line))
+    lines, problems = read_lines(path, _line)
     if problems:
         raise AccessFileError(path, problems)
     return IdentMaps(tuple(lines))

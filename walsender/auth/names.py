@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
 from walsender.auth.regex import InvalidRegex, compile_regex
+from walsender.auth.tokens import RefusedRecord
 
 if TYPE_CHECKING:
     import re
@@ -21,7 +22,7 @@ how long a search takes grows with it.
 """
 
 
-class BadName(ValueError):
+class BadName(RefusedRecord):
     """A token is no name, or none for us; the text says why."""
 
 

@@ -19,13 +19,15 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from walsender.auth.problems import Problem
 from walsender.settings.file import MAX_INCLUDE_DEPTH, files_in_directory, system_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+_T = TypeVar("_T")
 
 _BLANKS: Final = " \t\r"
 _INCLUDES: Final = frozenset({"include", "include_if_exists", "include_dir"})
@@ -64,6 +66,37 @@ class Record:
 
 class _Unreadable(Exception):
     """A record cannot be understood; the text says why."""
+
+
+class RefusedRecord(ValueError):
+    """
+    A record does not say what it should, or nothing for us; the text says why.
+
+    :ivar hint: what to do about it.
+    """
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def read_lines(path: str, parse: Callable[[Record], _T]) -> tuple[list[_T], list[Problem]]:
+    """
+    Return what *parse* makes of each record of `read_records`, and all that is wrong.
+
+    :param parse: raises `RefusedRecord`.
+    """
+    lines: list[_T] = []
+    problems: list[Problem] = []
+    for record in read_records(path):
+        if isinstance(record, Problem):
+            problems.append(record)
+            continue
+        try:
+            lines.append(parse(record))
+        except RefusedRecord as refused:
+            problems.append(Problem(str(refused), record.file, record.line, refused.hint))
+    return lines, problems
 
 
 def read_records(path: str) -> Iterator[Record | Problem]:
