@@ -217,6 +217,30 @@ class ClientsEndTests(StreamTestCase):
             self.assertEqual(expected, client.receive())
             self.assertTrue(client.is_closed)
 
+    def test_untilTheClientHasHeard(self) -> None:
+        """Behind a refusal what comes is dropped; the client closes, or it is cut off."""
+        for closes in (True, False):
+            server = self.server()
+            client = server.streaming(END)
+            client.receive()
+            client.transport.peer_closes = False
+            client.send(query("IDENTIFY_SYSTEM"))
+            self.assertEqual(b"E", kinds(client.receive()))
+            self.assertTrue(client.transport.half_closed)
+            client.send(status(END), query("IDENTIFY_SYSTEM"), b"\0" * 100_000)
+            self.assertEqual(b"", client.receive())
+            self.assertFalse(client.is_closed)
+            if closes:
+                client.transport.deliver_eof()
+            else:
+                server.reactor.advance(9.9)
+                self.assertFalse(client.transport.aborted)
+                server.reactor.advance(0.1)
+                self.assertTrue(client.transport.aborted)
+            self.assertEqual(b"", client.receive())
+            self.assertTrue(client.is_closed)
+            self.assertEqual([], server.reactor.getDelayedCalls())
+
     def test_violationWhileCatchingUp(self) -> None:
         """The refusal comes behind a whole message."""
         client = self.server().streaming(0x100000)

@@ -32,7 +32,9 @@ from socket_helpers import BY_KERNEL, GIB, LEVEL, SEGMENT, WAYS, Listening, desc
 from twisted.internet import reactor  # noqa: TID253 (pytest-twisted has installed it)
 from twisted.internet.task import deferLater
 
+from walsender.errors import AdminShutdown
 from walsender.sender.sendfile_consumer import SendfileConsumer
+from walsender.sender.states import State
 from walsender.sender.tls_writer import TlsWriter
 from walsender.testing.source import wal_bytes
 
@@ -119,8 +121,7 @@ async def test_nothing_is_left_after(end: str, way: str, modern: bool) -> None:
             ENDS[end](*server.connections, client)
             if end not in {"reset", "close", "abort"}:
                 await server.read(client, lambda _: False)  # the end, and nothing behind it
-                if way == "tls":
-                    client.close()  # Twisted waits for the answer to its good-bye
+                client.close()  # the server waits for it, lest its last words be lost on the way
             await server.until(lambda: not server.connections)
             await server.until(lambda: not server.source.open_count)
             client.close()
@@ -131,6 +132,29 @@ async def test_nothing_is_left_after(end: str, way: str, modern: bool) -> None:
             gc.enable()
         assert not len(server.factory.slot_table)
         assert not server.source.subscribers
+
+
+@each_way
+@pytest_twisted.ensureDeferred
+async def test_lastWordsArrive(way: str) -> None:
+    """A client that reads late, and goes on reporting meanwhile, reads all that was said to it."""
+    async with Listening(way=way) as server:
+        client = await server.connect(LEVEL, receive_buffer=1 << 14)
+        (connection,) = server.connections
+        await server.until(lambda: connection.session.entry.state == "streaming")
+        connection.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 18)
+        server.source.grow(LEVEL + 0x10000)
+        await server.until(lambda: connection.session.entry.sent_lsn == LEVEL + 0x10000)
+        connection._stream.refuse(AdminShutdown("the reason"))
+        await server.until(lambda: connection.state is State.CLOSED)
+        for _ in range(10):
+            client.send(status(LEVEL))
+            await deferLater(reactor, 0, bool)
+        data = await server.read(client, lambda _: False)
+        assert b"the reason" in data
+        assert wal_bytes(LEVEL + 0xFF00, LEVEL + 0x10000) in data
+        client.close()
+        await server.until(lambda: not server.connections)
 
 
 async def until_resting(server: Listening, *clients: socket.socket) -> None:
@@ -174,8 +198,8 @@ async def test_endsWhileItRests(end: str, way: str) -> None:
             assert answer.startswith(b"T")
         elif end not in {"reset", "close", "abort"}:
             await server.read(client, lambda _: False)
-        await server.until(lambda: not server.connections)
         client.close()
+        await server.until(lambda: not server.connections)
         server.sockets.clear()
         assert not len(server.factory._idle_sockets)
         await server.until(lambda: descriptors() <= before)

@@ -27,6 +27,7 @@ from twisted.internet.interfaces import (
     IHalfCloseableProtocol,
     IHandshakeListener,
     IPushProducer,
+    ISSLTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -128,9 +129,11 @@ class WalSender(Protocol):
             if self._stream is not None:
                 self.log.ended("unexpected EOF on standby connection")
             self.close()
+        else:
+            self.transport.loseConnection()  # it has heard our last words
 
     def writeConnectionLost(self) -> None:
-        """See `twisted.internet.interfaces.IHalfCloseableProtocol`; we never close our half alone."""
+        """See `twisted.internet.interfaces.IHalfCloseableProtocol`; what the client still says is dropped."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone; free everything."""
@@ -204,15 +207,35 @@ class WalSender(Protocol):
 
     def close(self) -> None:
         """Read no more; close when the transport has sent what it has, or after a bound."""
+        if self._end():
+            self.transport.loseConnection()
+
+    def _close_when_heard(self) -> None:
+        """
+        Say no more, and close when the client has closed too, or after a bound.
+
+        A standby goes on reporting until it has read why it ought not to.  What comes for a socket
+        that is closed is answered with a reset, which takes from the client all that it has not
+        read yet (RFC 1122, 4.2.2.13).
+        """
+        transport = self.transport
+        if self.factory.stopping or ISSLTransport.providedBy(transport):  # TLS ends by words from both sides
+            self.close()
+        elif self._end():
+            transport.resumeProducing()
+            transport.loseWriteConnection()
+
+    def _end(self) -> bool:
+        """Let go of everything but the transport; return whether that had not been done."""
         if self.state is State.CLOSED:
-            return
+            return False
         self.state = State.CLOSED
         if self._stream is None:
             self.transport.unregisterProducer()
         self._stop_waiting()
         self.forget_slots()
         self._set_timer(LINGER, self.transport.abortConnection)
-        self.transport.loseConnection()
+        return True
 
     # walsender.sender.stream.IStreamHost
 
@@ -230,7 +253,7 @@ class WalSender(Protocol):
     def stream_closed(self) -> None:
         """The transport is ours again, and the conversation is over."""
         self._stream = None
-        self.close()
+        self._close_when_heard()
 
     def abort(self, reason: str) -> None:
         """Drop the connection at once: nothing can be said on it any more."""
@@ -402,8 +425,10 @@ class WalSender(Protocol):
             self.transport.write(old_format_error(error))
         else:
             self.transport.write(self._dialect.error(error, fatal=fatal))
-        if fatal:
-            self.close()
+        if self.session is None:
+            self.close()  # strangers are not waited for
+        elif fatal:
+            self._close_when_heard()
         elif self._commands is not None and not self._commands.skipping_to_sync:
             self.transport.write(self._commands.ready)
 

@@ -43,6 +43,8 @@ class ThrottledTransport(StringTransport):
     :ivar high_water: bytes; as ``twisted.internet.abstract.FileDescriptor.bufferSize``.
     :ivar received: what the peer has read since `clear`.
     :ivar aborted: the connection was, or is about to be, aborted by our side.
+    :ivar peer_closes: the peer closes its half as soon as it has read that we have closed ours.
+    :ivar half_closed: our half is closed.
     :ivar reading: whether the protocol is given what arrives.
     :ivar options: socket options that were set, by name.
     """
@@ -56,6 +58,8 @@ class ThrottledTransport(StringTransport):
         self._producer_paused = False
         self.buffered = 0
         self.aborted = False
+        self.peer_closes = True
+        self.half_closing = self.half_closed = False
         self.reading = True
         self.options: dict[str, object] = {}
         self.protocol = protocol
@@ -100,6 +104,11 @@ class ThrottledTransport(StringTransport):
             self.producer.resumeProducing()
         elif self.disconnecting:
             self._lose(ConnectionDone())
+        elif self.half_closing and not self.half_closed:
+            self.half_closed = True
+            IHalfCloseableProtocol(self.protocol).writeConnectionLost()
+            if self.peer_closes:
+                self.deliver_eof()
 
     def drain_all(self, turns: int = 100_000) -> bytes:
         """Let the peer read until nothing moves any more; return what it has read since `clear`."""
@@ -166,8 +175,9 @@ class ThrottledTransport(StringTransport):
     # ITCPTransport
 
     def loseWriteConnection(self) -> None:
-        """See `ITCPTransport`; nobody here half-closes."""
-        raise NotImplementedError
+        """See `ITCPTransport`; happens when everything is written."""
+        if not (self.disconnected or self.disconnecting):
+            self.half_closing = True
 
     def getHandle(self) -> None:
         """See `ISystemHandle`: there is none."""
@@ -229,6 +239,8 @@ class ThrottledTransport(StringTransport):
         """Whether another turn would do something although nothing is buffered."""
         if self.disconnected:
             return False
+        if self.half_closing and not self.half_closed:
+            return True
         return self._producer_paused or self.aborted or (self.disconnecting and self.producer is None)
 
     def _read(self) -> None:
