@@ -166,8 +166,10 @@ def test_lostSlot(installation: PostgresInstallation, space: Path) -> None:
             )
             for name in ("kept", "lost")
         )
-        for receiver in (kept, lost):
-            receiver.wait_for_start()
+        # pg_receivewal says that it starts before it asks.
+        wait_until(
+            lambda: relay.log_text().count("started streaming WAL at") > 1, 30, "both streams", logs=[relay]
+        )
         lost.signal(signal.SIGSTOP)
         for _ in range(7):
             end = primary.flush_lsn()
