@@ -230,7 +230,8 @@ class WalSenderService(Service):
         """
         Service.startService(self)
         if self._signals is not None:  # a program of its own: the limit is the process's
-            self.factory.limit_descriptors(_raise_open_file_limit())
+            others = sum(site.max_connections for *_, site in self._http)
+            self.factory.limit_descriptors(_raise_open_file_limit(), others)
         self.factory.stopping = False
         if self._pumps is not None:
             self._pumps.start()

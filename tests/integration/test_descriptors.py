@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import signal
 import socket
 import struct
 import sys
@@ -114,13 +115,21 @@ def stack() -> Iterator[contextlib.ExitStack]:
 
 
 def test_floodCannotTakeThem(maker: WalMaker, wal: Path, space: Path, stack: contextlib.ExitStack) -> None:
-    """Of a process that may open 100 files three hundred silent clients do not get the last ones."""
+    """
+    Of a process that may open 100 files three hundred silent clients do not get the last ones.
+
+    Not even when all of them are there in one moment, as they are for a process that stood still.
+    """
+    listen = "tcp:0:interface=127.0.0.1:backlog=400"
+    log_file = space / "walsender.log"
     with WalsenderProcess(
-        wal, "--max-wal-senders=4", log_file=space / "walsender.log", launcher=LIMITED
+        wal, "--max-wal-senders=4", log_file=log_file, listen=listen, launcher=LIMITED
     ) as server:
         client = stack.enter_context(start_streaming(server, SEGMENT))
         receive(client, 2 * SEGMENT)
+        server.signal(signal.SIGSTOP)
         silent(server, stack, 300)
+        server.signal(signal.SIGCONT)
         add(maker, wal, 6)
         receive(client, 6 * SEGMENT)
         newcomer = stack.enter_context(start_streaming(server, 2 * SEGMENT))

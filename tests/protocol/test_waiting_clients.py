@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+from functools import partial
+from types import SimpleNamespace
 
 from protocol_helpers import (
+    LOCAL,
     TERMINATE,
     Client,
     ProtocolTestCase,
@@ -17,8 +20,10 @@ from protocol_helpers import (
 from twisted.internet.address import IPv4Address
 from twisted.logger import formatEvent, globalLogPublisher
 
+from walsender.sender import WalSender, WalSenderFactory
 from walsender.sender.states import State
 from walsender.source import SegmentUnavailable
+from walsender.testing.transport import ThrottledTransport
 
 END = 0x300000
 
@@ -75,8 +80,13 @@ class TimeTests(WaitingTestCase):
 
 class NumberTests(WaitingTestCase):
     def flood(self, server: Server, count: int, host: str = "192.0.2.66") -> list[Client]:
-        """Return clients that have said nothing."""
-        return [server.connect(IPv4Address("TCP", host, 1024 + number)) for number in range(count)]
+        """Return clients that have said nothing; who is driven out is gone before the next one comes."""
+        clients: list[Client] = []
+        for number in range(count):
+            clients.append(server.connect(IPv4Address("TCP", host, 1024 + number)))
+            for client in clients[-100:]:
+                client.transport.drain()
+        return clients
 
     def test_floodDrivesOutItself(self) -> None:
         """Of two thousand silent clients few are kept; a standby is let in, another streams on."""
@@ -85,8 +95,6 @@ class NumberTests(WaitingTestCase):
         standby.receive()
         lines = self.logged()
         silent = self.flood(server, 2000)
-        for client in silent:
-            client.transport.drain()
         kept = [client for client in silent if not client.transport.disconnected]
         self.assertEqual(silent[-42:], kept)  # max_wal_senders + 32
         self.assertEqual(43, len(server.factory._connections))
@@ -97,6 +105,31 @@ class NumberTests(WaitingTestCase):
         self.assertIn("more than 42 clients wait to be let in", line)
         self.assertIn("192.0.2.66", line)
         self.assertEqual([], [line for line in lines if "timeout" in line])
+
+    def test_oneTurn(self) -> None:
+        """Of those who come in one turn no more are taken than descriptors are kept for."""
+        server = self.server(max_wal_senders=10)
+        peer = IPv4Address("TCP", "192.0.2.66", 1024)
+        build = partial(WalSenderFactory.buildProtocol, server.factory, peer)
+        clients = [server.connect(peer) for _ in range(42 + 32)]
+        self.assertEqual([True] * 32 + [False] * 42, [client.transport.aborted for client in clients])
+        self.assertIsNone(build())
+        clients[0].transport.drain()
+        clients.append(server.connect(peer))
+        self.assertIsNone(build())
+        for client in clients:
+            client.transport.drain()
+        self.assertIsNotNone(build())
+
+    def test_fewInATurn(self) -> None:
+        """However many have come in the last turn, a port does not take more and more of them."""
+
+        class FromPort(ThrottledTransport):
+            server = SimpleNamespace(numberAccepts=100)
+
+        protocol = WalSender(self.server().factory)
+        protocol.makeConnection(FromPort(protocol, LOCAL))
+        self.assertEqual(1, FromPort.server.numberAccepts)
 
     def test_fiftyStandbysAtOnce(self) -> None:
         """Fifty standbys behind one address that come back at the same time are all let in."""
@@ -135,6 +168,8 @@ class NumberTests(WaitingTestCase):
         server.factory.limit_descriptors(500)
         self.assertEqual(36, server.factory._waiting.limit)
         self.assertEqual([], lines)
+        server.factory.limit_descriptors(500, 20)
+        self.assertEqual(16, server.factory._waiting.limit)
         server.factory.limit_descriptors(256)
         self.assertEqual(8, server.factory._waiting.limit)
         self.assertIn("256 open files are not enough for max_wal_senders = 100: 472 may be needed", lines)

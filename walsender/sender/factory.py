@@ -48,7 +48,9 @@ _MORE_WAITING: Final = 32
 # Descriptors: of a walsender its socket, the duplicate that sendfile uses and the segments of two
 # messages; of the rest listeners, the directory, logs, threads' own.
 _PER_WALSENDER: Final = 4
-_OTHER_DESCRIPTORS: Final = 64
+_OTHER_DESCRIPTORS: Final = 32
+# A socket that is aborted has its descriptor until the reactor's next turn.
+_MOST_CLOSING: Final = 32
 _LEAST_WAITING: Final = 8
 
 # From so many clients on the reports of those who are idle are read together.
@@ -112,6 +114,7 @@ class WalSenderFactory(Factory):
         self.tls: IServerTls | None = None
         self._connections: dict[WalSender, None] = {}  # in the order in which they came
         self._waiting: WaitingRoom[WalSender] = WaitingRoom(max_wal_senders + _MORE_WAITING)
+        self._closing: set[WalSender] = set()  # driven out, but their sockets are not closed yet
         self._driven_out = 0
         self.strangers = LineLimit(reactor)
         self._tell_again_at = 0.0
@@ -122,9 +125,10 @@ class WalSenderFactory(Factory):
         """
         See `twisted.internet.interfaces.IProtocolFactory`.
 
-        Nobody is refused here: `connection_made` sees to it that not too many wait to be let in.
+        Nobody is refused here, as `connection_made` sees to it that not too many wait to be let in; unless
+        so many come in one turn of the reactor that those who make room for them keep too many descriptors.
         """
-        return WalSender(self)
+        return WalSender(self) if len(self._closing) < _MOST_CLOSING else None
 
     def consumer(self, transport: IClientTransport) -> IWalConsumer:
         """Return what carries a stream over *transport*."""
@@ -165,6 +169,7 @@ class WalSenderFactory(Factory):
         driven_out = self._waiting.enter(connection, connection.transport.getPeer())
         if driven_out is not None:
             self._tell_of_flood(driven_out)
+            self._closing.add(driven_out)
             driven_out.give_way()
 
     def _tell_of_flood(self, driven_out: WalSender) -> None:
@@ -181,13 +186,14 @@ class WalSenderFactory(Factory):
                 count=self._driven_out,
             )
 
-    def limit_descriptors(self, limit: int) -> None:
+    def limit_descriptors(self, limit: int, others: int = 0) -> None:
         """
         Let no more clients wait than descriptors are left for, so that those who are in never lack any.
 
         :param limit: how many this process may have, ``RLIMIT_NOFILE``.
+        :param others: how many are for clients of something else.
         """
-        needed = _OTHER_DESCRIPTORS + _PER_WALSENDER * self.slot_table.limit
+        needed = _OTHER_DESCRIPTORS + _MOST_CLOSING + _PER_WALSENDER * self.slot_table.limit + others
         left = limit - needed
         if left < _LEAST_WAITING:
             self._log.warn(
@@ -207,6 +213,7 @@ class WalSenderFactory(Factory):
     def connection_lost(self, connection: WalSender) -> None:
         """*connection* is over."""
         self._waiting.leave(connection)
+        self._closing.discard(connection)
         self._connections.pop(connection, None)
         if connection.session is not None:
             self._by_process.pop(connection.session.entry.process_id, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -51,6 +51,19 @@ def set_tcp_options(transport: IClientTransport) -> None:
     if isinstance(transport.getPeer(), (IPv4Address, IPv6Address)):
         transport.setTcpNoDelay(True)
         transport.setTcpKeepAlive(True)
+
+
+def accept_few(transport: IClientTransport) -> None:
+    """
+    Have the port accept some twenty connections in a turn at most, however many there are.
+
+    Of its own it would accept twenty more in each turn than in the last while that does not suffice:
+    under a flood turns would take ever longer, with ever more connections to be closed in the next turn only.
+    A port of another kind, which has no such number, is left as it is.
+    """
+    port: Any = getattr(transport, "server", None)
+    if hasattr(port, "numberAccepts"):
+        port.numberAccepts = 1
 
 
 def error_text(error: BaseException | None) -> str:

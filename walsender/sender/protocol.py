@@ -37,7 +37,7 @@ from walsender.errors import AdminShutdown, ProtocolViolation, QueryCanceled, Wa
 from walsender.sender.command_phase import CommandPhase
 from walsender.sender.connection_log import ConnectionLog
 from walsender.sender.entrance import Entrance
-from walsender.sender.peer import set_tcp_options
+from walsender.sender.peer import accept_few, set_tcp_options
 from walsender.sender.states import (
     Authenticated,
     IllegalTransition,
@@ -101,6 +101,7 @@ class WalSender(Protocol):
             self.factory.authentication_timeout, self.abort, "canceling authentication due to timeout"
         )
         set_tcp_options(self.transport)
+        accept_few(self.transport)
         self.factory.connection_made(self)
         self.transport.registerProducer(self, True)
 

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
     from walsender.console import ServerView
 
-MAX_CONNECTIONS: Final = 32
-"""How many clients there may be at once; more are turned away."""
-
 REQUEST_TIMEOUT: Final = 60
 """Seconds in which a request must have come, and in which an answer must have been read."""
 
@@ -212,8 +209,10 @@ class StatusSite(Site):
     Serves the pages.
 
     :ivar connections: who is connected.
+    :cvar max_connections: how many clients there may be at once; more are turned away.
     """
 
+    max_connections: Final = 32
     protocol = _Channel  # type: ignore[assignment]
     requestFactory = _Request
     noisy = False
@@ -224,7 +223,7 @@ class StatusSite(Site):
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
         """Return what serves a client; ``None``: there are too many."""
-        if len(self.connections) >= MAX_CONNECTIONS:
+        if len(self.connections) >= self.max_connections:
             return None
         channel: _Channel = Site.buildProtocol(self, addr)
         self.connections.add(channel)

@@ -19,7 +19,7 @@ from walsender.errors import ConfigurationError
 from walsender.lsn import LSN
 from walsender.status import make_site
 from walsender.status.health import parse_lag
-from walsender.status.site import MAX_CONNECTIONS, REQUEST_TIMEOUT
+from walsender.status.site import REQUEST_TIMEOUT, StatusSite
 
 LOCAL = IPv4Address("TCP", "127.0.0.1", 40000)
 
@@ -230,7 +230,7 @@ class LimitTests(SiteTestCase):
 
     def test_connections(self) -> None:
         """There are so many clients and no more, until one of them leaves."""
-        for _ in range(MAX_CONNECTIONS - 1):
+        for _ in range(StatusSite.max_connections - 1):
             Client(self.site)
         self.assertIsNone(self.site.buildProtocol(LOCAL))
         self.client.protocol.connectionLost(Failure(ConnectionDone()))
