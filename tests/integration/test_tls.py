@@ -257,6 +257,34 @@ def test_silence(place: Place) -> None:
         logged(server, "canceling authentication due to timeout")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_stopInHandshake(place: Place, number: signal.Signals) -> None:
+    """A stop waits for nobody who does not shake hands, has been refused, or says nothing."""
+    with place.serve("--wal-sender-shutdown-timeout", "1h") as server:
+        with (
+            RawConnection(server.host, server.port) as asking,
+            RawConnection(server.host, server.port) as beginning,
+            RawConnection(server.host, server.port) as silent,
+            asked(server) as refused,
+            asked(server) as inside,
+        ):
+            asking.socket.sendall(SSL_REQUEST)
+            assert asking.read_bytes(1) == b"S"
+            beginning.socket.sendall(bytes.fromhex("16030100 c8010000 c4030300"))
+            refused.socket.sendall(b"\0\0\0\7")
+            assert identify(inside) == [b"T", b"D", b"C", b"Z"]
+            server.signal(number)
+            for client in asking, beginning, silent:
+                with contextlib.suppress(ConnectionResetError):
+                    assert client.read_bytes(1) == b""
+            assert inside.until()[-1].fields()["C"] == "57P01"
+        assert server.wait() == 0
+        log = server.log_text()
+    assert "clients have not read" not in log
+    assert log.count("FATAL: terminating connection due to administrator command") == 1  # which waits
+    assert "Traceback" not in log
+
+
 def stream(client: RawConnection, start: int, end: int) -> bytes:
     """Return WAL from *start* on, up to *end* at least."""
     client.send(b"Q", f"START_REPLICATION {LSN(start)}\0".encode())

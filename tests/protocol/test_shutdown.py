@@ -57,12 +57,24 @@ class PromptTests(ShutdownTestCase):
         self.successResultOf(self.server.factory.shut_down())
 
     def test_beforeStartup(self) -> None:
-        """A connection that has said nothing yet is ended."""
+        """A connection that has said nothing yet is ended at once, even if a handshake is under way."""
+        for drain in False, True:
+            client = self.server.connect()
+            client.send(startup_packet()[:5])
+            gone = self.server.factory.shut_down(drain=drain)
+            self.assertTrue(client.transport.aborted)
+            self.assertEqual(b"", client.receive())
+            self.assertGone(client, State.STARTUP, State.CLOSED)
+            self.successResultOf(gone)
+
+    def test_afterRefusal(self) -> None:
+        """Nor is one waited for that has been refused and does not read why."""
         client = self.server.connect()
-        client.send(startup_packet()[:5])
-        self.server.factory.shut_down()
-        self.assertEqual(GOODBYE, client.receive())
-        self.assertGone(client, State.STARTUP, State.CLOSED)
+        client.send(startup_packet(database="other", replication="no"))
+        self.assertFalse(client.transport.aborted)
+        self.assertTrue(client.protocol.is_closed)
+        self.server.factory.shut_down(drain=True)
+        self.assertTrue(client.transport.aborted)
 
     def test_betweenCommands(self) -> None:
         """A connection that is not streaming gets FATAL 57P01."""

@@ -327,10 +327,16 @@ class WalSender(Protocol):
 
         :param drain: a stream sends all there is, and waits until it is confirmed, first.
             A later call without ends the waiting.
+
+        Who is not let in yet is told nothing: it may be in the middle of a handshake, and never end it.
+
+        Source: PostgreSQL, src/backend/tcop/postgres.c, ProcessInterrupts, of ClientAuthInProgress.
         """
-        if self.state is State.CLOSED:
+        if self.session is None:
+            self.abort("server is shutting down")
+        elif self.state is State.CLOSED:
             return
-        if self._stream is None:
+        elif self._stream is None:
             self.fail(AdminShutdown("terminating connection due to administrator command"))
         elif drain:
             self._stream.drain()
