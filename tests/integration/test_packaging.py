@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[2]
 PLUGIN: Final = "twisted/plugins/walsender_plugin.py"
+PAGE: Final = ("page.html", "page.css", "page.js", "chart.js", "words.js")
 # Installing fetches the dependencies from the index that pip is configured for.
 TIMEOUT_S: Final = 300
 
@@ -92,10 +93,11 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_wheel_holds_every_module_and_the_plugin(wheel: Path, source: Path) -> None:
-    """The wheel has each module of the package, ``py.typed`` and the plugin, and nothing besides."""
+    """The wheel has each module of the package, ``py.typed``, the page's files and the plugin alone."""
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     modules = {str(path.relative_to(source)) for path in source.joinpath("walsender").rglob("*.py")}
-    assert names == modules | {PLUGIN, "walsender/py.typed"}
+    page = {f"walsender/status/{name}" for name in PAGE}
+    assert names == modules | page | {PLUGIN, "walsender/py.typed"}
 
 
 def test_wheel_leaves_the_plugin_folder_without_init(wheel: Path) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import heapq
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from walsender.sender.slot_table import STREAMING
 
 from .metrics import client_address
 from .picture import VERSION, upstream_lag
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from walsender.console.snapshot import Snapshot
     from walsender.lsn import LSN
     from walsender.replication_slots import ReplicationSlot
@@ -17,13 +22,21 @@ if TYPE_CHECKING:
 
     from .picture import Picture
 
+_T = TypeVar("_T")
 
-def document(picture: Picture) -> dict[str, Any]:
-    """Return it; LSNs are texts, times seconds since 1970, everything else bytes or seconds."""
+
+def document(picture: Picture, most: int | None = None) -> dict[str, Any]:
+    """
+    Return it; LSNs are texts, times seconds since 1970, everything else bytes or seconds.
+
+    :param most: how many standbys, slots, timelines and ranges are described: those furthest behind, those
+        that hold back most, and the newest.  ``None``: all.
+    """
     about: dict[str, Any] = {
         "version": VERSION,
         "role": "relay" if picture.is_relay else "directory",
         "state": "starting" if picture.server is None else "running",
+        "now": picture.now,
         "started_at": picture.started_at,
         "sent_bytes": picture.sent_bytes,
         "max_wal_senders": picture.max_wal_senders,
@@ -36,11 +49,29 @@ def document(picture: Picture) -> dict[str, Any]:
             "timeline": server.timeline,
             "flush_lsn": str(server.geometry.lsn(server.flush_position)),
             "segment_size": server.geometry.segment_size,
-            "standbys": [_standby(entry, server) for entry in server.walsenders],
-            "slots": [_slot(slot, server) for slot in server.slots],
-            "timelines": [] if server.directory is None else _timelines(server.directory),
+            "standby_count": len(server.walsenders),
+            "slot_count": len(server.slots),
+            "standbys": [_standby(entry, server) for entry in _worst_standbys(server, most)],
+            "slots": [_slot(slot, server) for slot in _worst_slots(server, most)],
+            "timelines": [] if server.directory is None else _timelines(server.directory, server, most),
         }
     return about
+
+
+def _worst_standbys(server: Snapshot, most: int | None) -> Iterable[WalSenderEntry]:
+    if most is None or len(server.walsenders) <= most:
+        return server.walsenders
+
+    def badness(entry: WalSenderEntry) -> tuple[bool, int]:
+        return entry.state != STREAMING, _lag(entry, server) or 0
+
+    return heapq.nlargest(most, server.walsenders, badness)
+
+
+def _worst_slots(server: Snapshot, most: int | None) -> Iterable[ReplicationSlot]:
+    if most is None or len(server.slots) <= most:
+        return server.slots
+    return heapq.nlargest(most, server.slots, lambda slot: _retained(slot, server) or 0)
 
 
 def _upstream(receiver: ReceiverStatus) -> dict[str, Any]:
@@ -58,6 +89,12 @@ def _upstream(receiver: ReceiverStatus) -> dict[str, Any]:
 
 def _lsn(lsn: LSN) -> str | None:
     return str(lsn) if lsn else None
+
+
+def _lag(entry: WalSenderEntry, server: Snapshot) -> int | None:
+    """Return how far a client is behind: what it has not replayed or, if it replays nothing, not written."""
+    reached = entry.replay_lsn or entry.write_lsn or entry.sent_lsn
+    return max(0, server.flush_position - server.geometry.position(reached)) if reached else None
 
 
 def _standby(entry: WalSenderEntry, server: Snapshot) -> dict[str, Any]:
@@ -80,11 +117,15 @@ def _standby(entry: WalSenderEntry, server: Snapshot) -> dict[str, Any]:
         "reply_time": entry.reply_time,
         "sent_bytes": entry.sent_bytes,
         "to_send_bytes": behind,
+        "lag_bytes": _lag(entry, server),
     }
 
 
+def _retained(slot: ReplicationSlot, server: Snapshot) -> int | None:
+    return server.flush_position - server.geometry.position(slot.restart_lsn) if slot.restart_lsn else None
+
+
 def _slot(slot: ReplicationSlot, server: Snapshot) -> dict[str, Any]:
-    kept = server.flush_position - server.geometry.position(slot.restart_lsn) if slot.restart_lsn else None
     return {
         "slot_name": slot.name,
         "temporary": slot.temporary,
@@ -93,16 +134,39 @@ def _slot(slot: ReplicationSlot, server: Snapshot) -> dict[str, Any]:
         "wal_status": slot.wal_status,
         "safe_wal_size": server.safe_wal_size(slot),
         "invalidation_reason": slot.invalidation_reason or None,
-        "retained_bytes": kept,
+        "retained_bytes": _retained(slot, server),
     }
 
 
-def _timelines(directory: WalDirectory) -> list[dict[str, Any]]:
-    return [
-        {
-            "timeline": timeline,
-            "segments": sum(map(len, directory.ranges[timeline])),
-            "missing": sum(map(len, directory.gaps(timeline))),
-        }
-        for timeline in directory.timelines
-    ]
+def _timelines(directory: WalDirectory, server: Snapshot, most: int | None) -> list[dict[str, Any]]:
+    return [_timeline(timeline, directory, server, most) for timeline in _newest(directory.timelines, most)]
+
+
+def _timeline(timeline: int, directory: WalDirectory, server: Snapshot, most: int | None) -> dict[str, Any]:
+    geometry = server.geometry
+
+    def extents(runs: Sequence[range]) -> list[dict[str, Any]]:
+        return [
+            {
+                "start_lsn": str(geometry.lsn(geometry.segment_start(run.start))),
+                "end_lsn": str(geometry.lsn(geometry.segment_start(run.stop))),
+                "segments": len(run),
+            }
+            for run in _newest(runs, most)
+        ]
+
+    ancestors = directory.history(timeline).entries
+    ranges, gaps = directory.ranges[timeline], directory.gaps(timeline)
+    return {
+        "timeline": timeline,
+        "parent": ancestors[-1].timeline if ancestors else None,
+        "switchpoint": str(ancestors[-1].switchpoint) if ancestors else None,
+        "segments": sum(map(len, ranges)),
+        "missing": sum(map(len, gaps)),
+        "ranges": extents(ranges),
+        "gaps": extents(gaps),
+    }
+
+
+def _newest(items: Sequence[_T], most: int | None) -> Sequence[_T]:
+    return items if most is None else items[-most:]

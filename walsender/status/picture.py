@@ -33,12 +33,14 @@ class Picture:
     """
     The server in one moment.
 
+    :ivar now: when that was, in seconds since 1970, as *started_at*.
     :ivar server: all that needs WAL to be told; ``None``: there is none yet.
     :ivar is_relay: there is an upstream, connected or not.
     :ivar receiver: ``None``: nothing is received.
     :ivar sent_bytes: WAL that has been sent to all since the start.
     """
 
+    now: float
     started_at: float
     server: Snapshot | None
     is_relay: bool
@@ -55,6 +57,7 @@ class Picture:
 def look(view: ServerView, now: float) -> Picture:
     """Return the server as it is now."""
     return Picture(
+        now,
         view.started_at,
         take(view, now, ()) if view.source.ready else None,
         is_relay(view),

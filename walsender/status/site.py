@@ -9,20 +9,20 @@ and one picture at a time is put into words, in a thread.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
-from twisted.logger import Logger
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.web.http import HTTPChannel
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request, Site
+from twisted.web.server import Request, Site
 
 from walsender.errors import ConfigurationError
 
+from .answers import Answer, Page, json_answer, not_found, text_answer
 from .document import document
+from .events import Broadcast, EventsPage
 from .health import DEFAULT_LAG, Health, health, parse_lag, readiness
 from .metrics import expose
+from .page import MOST_ROWS, page_answer
 from .picture import look
 
 if TYPE_CHECKING:
@@ -30,27 +30,12 @@ if TYPE_CHECKING:
 
     from twisted.internet.interfaces import IAddress, IReactorTime, ITCPTransport
     from twisted.python.failure import Failure
+    from twisted.web.resource import Resource
 
     from walsender.console import ServerView
 
 REQUEST_TIMEOUT: Final = 60
 """Seconds in which a request must have come, and in which an answer must have been read."""
-
-_JSON: Final = "application/json"
-_TEXT: Final = "text/plain; charset=utf-8"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a request is answered."""
-
-    content_type: str
-    body: bytes
-    status: int = 200
-
-
-def _json_answer(content: dict[str, Any], status: int = 200) -> Answer:
-    return Answer(_JSON, json.dumps(content, indent=1).encode() + b"\n", status)
 
 
 def _health_answer(found: Health) -> Answer:
@@ -59,15 +44,17 @@ def _health_answer(found: Health) -> Answer:
         content["reason"] = found.reason
     if found.lag is not None:
         content["lag_bytes"] = found.lag
-    return _json_answer(content, 200 if found.is_good else 503)
+    return json_answer(content, 200 if found.is_good else 503)
 
 
-def _not_found(_: Request) -> Answer:
-    return Answer(_TEXT, b"not found\n", 404)
+def _lag_asked_for(request: Request) -> int:
+    """
+    Return the bytes in ``?lag=``, or the default.
 
-
-def _not_allowed(_: Request) -> Answer:
-    return Answer(_TEXT, b"only GET and HEAD\n", 405)
+    :raises walsender.errors.ConfigurationError: it is no size.
+    """
+    given = request.args.get(b"lag")
+    return parse_lag(given[-1].decode("ascii", "replace")) if given else DEFAULT_LAG
 
 
 class _Pages:
@@ -98,7 +85,31 @@ class _Pages:
     def status(self, request: Request) -> Deferred[Answer]:
         def describe() -> Deferred[Answer]:
             picture = look(self._view, self._now())
-            return self._run_in_thread(lambda: _json_answer(document(picture)))
+            return self._run_in_thread(lambda: json_answer(document(picture)))
+
+        return self._turn.run(describe)
+
+    def page(self, request: Request) -> Any:
+        try:
+            most_lag = _lag_asked_for(request)
+        except ConfigurationError as error:
+            return text_answer(error.message, 400)
+
+        def draw() -> Deferred[Answer]:
+            picture = look(self._view, self._now())
+            return self._run_in_thread(lambda: page_answer(document(picture, MOST_ROWS), most_lag))
+
+        return self._turn.run(draw)
+
+    def event(self) -> Deferred[tuple[bytes, int]]:
+        def describe() -> Deferred[tuple[bytes, int]]:
+            picture = look(self._view, self._now())
+
+            def in_words() -> tuple[bytes, int]:
+                state = json.dumps(document(picture, MOST_ROWS), separators=(",", ":"))
+                return state.encode(), len(picture.walsenders)
+
+            return self._run_in_thread(in_words)
 
         return self._turn.run(describe)
 
@@ -110,60 +121,11 @@ class _Pages:
         return _health_answer(health(self._view, stopping=self._stopping()))
 
     def readiness(self, request: Request) -> Answer:
-        given = request.args.get(b"lag")
         try:
-            lag = parse_lag(given[-1].decode("ascii", "replace")) if given else DEFAULT_LAG
+            lag = _lag_asked_for(request)
         except ConfigurationError as error:
-            return Answer(_TEXT, f"{error.message}\n".encode(), 400)
+            return text_answer(error.message, 400)
         return _health_answer(readiness(self._view, lag, stopping=self._stopping()))
-
-
-class _Page(Resource):
-    """One path; only GET and HEAD."""
-
-    _log = Logger()
-
-    def __init__(self, path: str, answer: Callable[[Request], Any]) -> None:
-        Resource.__init__(self)
-        self._path = path
-        self._answer = answer
-
-    def getChild(self, path: bytes, request: Request) -> Resource:
-        """Return what stands for all that is not there."""
-        return _Page(self._path, _not_found)
-
-    def render(self, request: Request) -> int:
-        """Answer when the answer is there, if somebody is there then."""
-        gone: list[object] = []
-        request.notifyFinish().addErrback(gone.append)
-
-        def write(answer: Answer) -> None:
-            if gone:
-                return
-            # Bytes only: under -bb Twisted's headers take no texts beside them.
-            request.setResponseCode(answer.status)
-            request.setHeader(b"Content-Type", answer.content_type.encode())
-            request.setHeader(b"Content-Length", b"%d" % len(answer.body))
-            request.setHeader(b"Cache-Control", b"no-store")
-            request.write(answer.body)
-            request.finish()
-
-        allowed = request.method in {b"GET", b"HEAD"}
-        if not allowed:
-            request.setHeader(b"Allow", b"GET, HEAD")
-        answer = self._answer if allowed else _not_allowed
-        answered: Deferred[Answer] = maybeDeferred(answer, request)
-        answered.addErrback(self._failed).addCallback(write)
-        return NOT_DONE_YET
-
-    def _failed(self, failure: Failure) -> Answer:
-        self._log.error(
-            "could not answer {path} over HTTP: {kind}: {error}",
-            path=self._path,
-            kind=type(failure.value).__name__,
-            error=failure.getErrorMessage(),
-        )
-        return Answer(_TEXT, b"internal error\n", 500)
 
 
 class _Request(Request):
@@ -255,13 +217,15 @@ def make_site(
     :param stopping: whether clients are turned away because the server ends.
     """
     pages = _Pages(view, run_in_thread, reactor.seconds, stopping)
-    root = _Page("/", _not_found)
+    root = Page("/", not_found)
     for name, answer in (
+        ("", pages.page),
         ("metrics", pages.metrics),
         ("status.json", pages.status),
         ("liveness", pages.liveness),
         ("readiness", pages.readiness),
         ("health", pages.health),
     ):
-        root.putChild(name.encode(), _Page(f"/{name}", answer))
+        root.putChild(name.encode(), Page(f"/{name}", answer))
+    root.putChild(b"events", EventsPage("/events", Broadcast(reactor, pages.event)))
     return StatusSite(reactor, root)

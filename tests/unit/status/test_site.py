@@ -5,70 +5,16 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from status_helpers import END, RECEIVING, Watched
-from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred, maybeDeferred
+from site_helpers import LOCAL, Client, SiteTestCase
+from status_helpers import END, RECEIVING
 from twisted.internet.error import ConnectionDone
-from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
 
 from walsender.errors import ConfigurationError
 from walsender.lsn import LSN
-from walsender.status import make_site
 from walsender.status.health import parse_lag
 from walsender.status.site import REQUEST_TIMEOUT, StatusSite
-
-LOCAL = IPv4Address("TCP", "127.0.0.1", 40000)
-
-
-class Client:
-    """One connection."""
-
-    def __init__(self, site: Any) -> None:
-        self.protocol = site.buildProtocol(LOCAL)
-        self.transport = StringTransport()
-        self.protocol.makeConnection(self.transport)
-
-    def ask(self, path: str, method: str = "GET", body: bytes = b"") -> tuple[int, dict[str, str], bytes]:
-        """Return status, headers and body of the answer."""
-        self.transport.clear()
-        length = f"Content-Length: {len(body)}\r\n" if body else ""
-        self.protocol.dataReceived(f"{method} {path} HTTP/1.1\r\nHost: x\r\n{length}\r\n".encode() + body)
-        return self.answer()
-
-    def answer(self) -> tuple[int, dict[str, str], bytes]:
-        """Return what has come."""
-        head, _, body = self.transport.value().partition(b"\r\n\r\n")
-        status, *lines = head.decode().split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in lines)
-        return int(status.split()[1]), headers, body
-
-
-class SiteTestCase(SynchronousTestCase):
-    """Gives a server and a client."""
-
-    def setUp(self) -> None:
-        """Connect."""
-        self.watched = Watched()
-        self.clock = Clock()
-        self.stopping = False
-        self.held: list[Deferred[Any]] | None = None
-        self.site = make_site(self.clock, self.watched.view, self._in_thread, lambda: self.stopping)
-        self.client = Client(self.site)
-
-    def _in_thread(self, function: Any, *arguments: Any) -> Deferred[Any]:
-        if self.held is None:
-            return maybeDeferred(function, *arguments)
-        waiting: Deferred[Any] = Deferred()
-        self.held.append(waiting)
-        return waiting.addCallback(lambda _: function(*arguments))
-
-    def status(self, path: str) -> int:
-        """Return the status of the answer."""
-        return self.client.ask(path)[0]
 
 
 class HealthTests(SiteTestCase):
@@ -166,7 +112,24 @@ class PageTests(SiteTestCase):
         )
         self.assertEqual((None, None), (other["sent_lsn"], other["client_addr"]))
         self.assertEqual([0x200000, None, None], [slot["retained_bytes"] for slot in found["slots"]])
-        self.assertEqual([{"timeline": 1, "segments": 4, "missing": 1}], found["timelines"])
+        self.assertEqual((END - 0x450000, None), (standby["lag_bytes"], other["lag_bytes"]))
+        self.assertEqual((2, 3), (found["standby_count"], found["slot_count"]))
+        (timeline,) = found["timelines"]
+        self.assertEqual(
+            {
+                "timeline": 1,
+                "parent": None,
+                "switchpoint": None,
+                "segments": 4,
+                "missing": 1,
+                "ranges": [
+                    {"start_lsn": "0/100000", "end_lsn": "0/300000", "segments": 2},
+                    {"start_lsn": "0/400000", "end_lsn": "0/600000", "segments": 2},
+                ],
+                "gaps": [{"start_lsn": "0/300000", "end_lsn": "0/400000", "segments": 1}],
+            },
+            timeline,
+        )
 
     def test_statusDocumentBeforeThereIsWal(self) -> None:
         """Without WAL it says so."""
@@ -184,9 +147,12 @@ class PageTests(SiteTestCase):
 
     def test_othersAreRefused(self) -> None:
         """Other paths are not there, other methods not allowed."""
-        found = [self.status(path) for path in ("/", "/nowhere", "/metrics/more", "//", "/%FF")]
-        self.assertEqual([404] * 5, found)
-        self.assertEqual([405, 405], [self.client.ask("/health", method)[0] for method in ("POST", "DELETE")])
+        paths = ("/nowhere", "/metrics/more", "//", "/%FF", "/page.html", "/events/more", "/..%2f")
+        self.assertEqual([404] * len(paths), [self.status(path) for path in paths])
+        for path in ("/health", "/", "/events"):
+            for method in ("POST", "DELETE"):
+                status, headers, _ = self.client.ask(path, method)
+                self.assertEqual((405, "get, head"), (status, headers["allow"]), path)
 
     def test_failureIsOneLine(self) -> None:
         """What cannot be found out is answered 500; the log has one line for it, and no traceback."""
