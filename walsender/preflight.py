@@ -202,9 +202,12 @@ def _endpoint(settings: Settings, parameter: str, description: str, reactor: obj
     try:
         made: IStreamServerEndpoint = serverFromString(reactor, whole)
     except Exception as error:  # each endpoint type complains in its own way
+        reason = str(error)
+        if isinstance(error, LookupError) and description.startswith("systemd:"):
+            reason = "systemd has passed no such socket"
         raise ConfigurationError(
             f'invalid value for parameter "{parameter}" from {settings.sources[parameter]}: '
-            f'"{description}" is no server endpoint ({error})'
+            f'"{description}" is no server endpoint ({reason})'
         ) from error
     return made
 

@@ -15,34 +15,30 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from twisted.application.service import Service
-from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from walsender.access import Access
+from walsender.bearing import Bearing
 from walsender.console import Console, ServerView
 from walsender.encryption import Encryption
 from walsender.errors import ConfigurationError
+from walsender.ports import Ports
 from walsender.preflight import (
     check_directory,
     check_wal,
     endpoints,
     http_endpoints,
-    listen_error,
-    state_directory_error,
-    state_directory_needed,
-    state_directory_unusable,
 )
 from walsender.reloading import Change
-from walsender.replication_slots import REAL_SLOT_FILES, ReplicationSlots, SlotStorage
 from walsender.sender import IServerReactor, WalSenderFactory
 from walsender.settings.description import describe
 from walsender.settings.secrets import without_password
 from walsender.signals import SignalHandlers
+from walsender.slot_keeping import SlotKeeping
 from walsender.source import IWalSubscriber
-from walsender.state_lock import StateLock
 from walsender.supply import make_supply
 from walsender.wal import REAL_FILES
 from walsender.wire.dialect import Dialect, FirstDialect, ModernDialect, dialect_of
@@ -51,13 +47,13 @@ from walsender.work_threads import WorkThreads
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from twisted.internet.interfaces import IDelayedCall, IListeningPort, IStreamServerEndpoint
-    from twisted.python.failure import Failure
+    from twisted.internet.interfaces import IDelayedCall, IStreamServerEndpoint
 
     from walsender.auth import IAuthorizer
     from walsender.lsn import LSN
     from walsender.settings import Settings
     from walsender.status import StatusSite
+    from walsender.supervision import Supervisor
     from walsender.wire.dialect.first import ByteOrder
 
 # How long SIGTERM waits for standbys to take the end of their streams.
@@ -88,8 +84,9 @@ class WalSenderService(Service):
 
     :param settings: what `Settings.load` returned.
     :param authorizer: who may come in; by default whom the files say that the settings name.
-    :param handle_signals: act on SIGHUP, SIGINT, SIGTERM, SIGUSR2 and SIGQUIT, as a program of its
-        own; an embedded service leaves them alone.
+    :param handle_signals: this is a program of its own: act on SIGHUP, SIGINT, SIGTERM, SIGUSR2 and SIGQUIT,
+        show in the process title what is done, and tell systemd, if that has started it.  An embedded
+        service does nothing of the kind.
     :param reload: reads the configuration again and returns it, for SIGHUP.
     :param give_up: ends the program with a message when a port or the state directory cannot be had
         in the moment of starting; by default `privilegedStartService` or `startService` raises
@@ -130,8 +127,8 @@ class WalSenderService(Service):
                 end=identity.geometry.lsn(verified.end),
                 records=verified.records,
             )
-        storage = SlotStorage(REAL_SLOT_FILES, settings.state_directory, self._hold_state_directory)
-        self.slots = ReplicationSlots(storage, settings.max_replication_slots, reactor, run_in_thread)
+        self._slot_keeping = SlotKeeping(settings, reactor, run_in_thread, self.log)
+        self.slots = self._slot_keeping.slots
         self._supply = make_supply(reactor, settings, self._standbys_need, self.slots, self._oldest_sent)
         self.source = self._supply.source
         # An empty relay does not know yet whose WAL it will have, and lets nobody in before it does.
@@ -155,6 +152,7 @@ class WalSenderService(Service):
             slots=self.slots,
             pump=None if self._pumps is None else self._pumps.run,
         )
+        self._bearing = Bearing(self._supply, self.factory.slot_table, bool(settings.primary_conninfo))
         self._encryption = Encryption(settings, run_in_thread, partial(setattr, self.factory, "tls"))
         self._configured_at = reactor.seconds()
         self._waiting_for_restart: frozenset[str] = frozenset()
@@ -185,13 +183,14 @@ class WalSenderService(Service):
 
             site = make_site(reactor, view, run_in_thread, lambda: self.factory.stopping)
             self._http.append((description, endpoint, site))
-        self._http_ports: list[IListeningPort] = []
-        self._ports: list[IListeningPort] = []
+        self._http_ports = Ports(settings, "http")
+        self._ports = Ports(settings, "listen")
         self._listening = False
-        self._state_lock: StateLock | None = None
         self._signals: SignalHandlers | None = None
+        self._supervisor: Supervisor | None = None
         if handle_signals:
             self._signals = SignalHandlers(reactor, self)
+            self._supervisor = self._bearing.supervisor(reactor, lambda: self.settings)
 
     # twisted.application.service.IService
 
@@ -203,21 +202,12 @@ class WalSenderService(Service):
         """
         Service.privilegedStartService(self)
         self._listening = True
-        refused: list[ConfigurationError] = []
-
-        def failed(failure: Failure, description: str, parameter: str = "listen") -> None:
-            error = listen_error(self.settings, description, failure, parameter)
+        refused = [
+            *self._ports.open((*endpoint, self.factory) for endpoint in self._endpoints),
+            *self._http_ports.open(self._http),
+        ]
+        for error in refused:
             self.log.critical("{error}", error=error.message)
-            refused.append(error)
-
-        for description, endpoint in self._endpoints:
-            endpoint.listen(self.factory).addCallbacks(self._ports.append, failed, errbackArgs=(description,))
-        for description, endpoint, site in self._http:
-            endpoint.listen(site).addCallbacks(
-                self._http_ports.append, failed, errbackArgs=(description, "http")
-            )
-        # Twisted's endpoints have answered by now.  What ends the program must not be
-        # raised in a callback: a Deferred keeps even SystemExit to itself.
         if refused:
             self._refuse(refused[0])
 
@@ -229,6 +219,7 @@ class WalSenderService(Service):
             possible for a privileged user is not for this one, and there is no *give_up*.
         """
         Service.startService(self)
+        self._bearing.doing = ""
         if self._signals is not None:  # a program of its own: the limit is the process's
             others = sum(site.max_connections for *_, site in self._http)
             self.factory.limit_descriptors(_raise_open_file_limit(), others)
@@ -240,26 +231,31 @@ class WalSenderService(Service):
         try:
             # Again: twistd may have changed user or root directory since.
             check_directory(self.settings, REAL_FILES)
-            if state_directory_needed(self.settings):
-                self._load_slots()
+            self._slot_keeping.load()
         except ConfigurationError as error:
-            self._release_state_directory()
+            self._slot_keeping.release()
             self.log.critical("{error}", error=error.message)
             self._refuse(error)
         if self._signals is not None:
             self._reactor.callWhenRunning(self._signals.install)
         try:
-            self._supply.start().addCallback(self._started)
+            started = self._supply.start()
         except ConfigurationError as error:
-            self._release_state_directory()
+            self._slot_keeping.release()
             self.log.critical("{error}", error=error.message)
             self._refuse(error)
+        if self._supervisor is not None:
+            self._supervisor.start()
+        started.addCallback(self._started)
 
     @inlineCallbacks
     def stopService(self) -> Generator[Deferred[Any], Any, None]:
         """End every stream at its next message boundary, within a bound; fires when all is closed."""
         self.log.info("shutting down")
         Service.stopService(self)
+        self._bearing.doing = "shutting down"
+        if self._supervisor is not None:
+            self._supervisor.stopping()
         yield self._stop_listening()
         timer = self._reactor.callLater(PROMPT_SHUTDOWN, self._out_of_patience)
         yield self.factory.shut_down()
@@ -273,11 +269,13 @@ class WalSenderService(Service):
         saved = self.slots.stop()
         saved.addTimeout(PROMPT_SHUTDOWN, self._reactor, onTimeoutCancel=lambda *_: False)
         if (yield saved) is not False:
-            self._release_state_directory()
+            self._slot_keeping.release()
         # A look at a directory that hangs, or a commit, must not either.
         stopped = self._supply.stop()
         stopped.addTimeout(PROMPT_SHUTDOWN, self._reactor, onTimeoutCancel=lambda *_: None)
         yield stopped
+        if self._supervisor is not None:
+            self._supervisor.stop()
         if self._signals is not None:
             self._signals.service_stopped()
 
@@ -290,6 +288,7 @@ class WalSenderService(Service):
         Fires when all are gone, at the latest after ``wal_sender_shutdown_timeout``.
         """
         self.log.info("sending all outstanding WAL, then shutting down")
+        self._bearing.doing = "sending all outstanding WAL"
         timeout = self.settings.wal_sender_shutdown_timeout
         drained: Deferred[None] = Deferred()
 
@@ -318,6 +317,8 @@ class WalSenderService(Service):
     def reload(self) -> None:
         """Read the configuration again and take over what can be changed while running."""
         self.log.info("received SIGHUP, reloading configuration files")
+        if self._supervisor is not None:
+            self._supervisor.reloading()
         if self._reload is not None:
             try:
                 self._change(Change.between(self.settings, self._reload()))
@@ -326,13 +327,20 @@ class WalSenderService(Service):
                     "configuration contains errors; no changes were applied: {error}", error=error.message
                 )
         # As in PostgreSQL these are read again whether their names have changed or not.
-        if self._access is not None:
-            self._access.reload(self.settings).addErrback(
-                lambda failure: self.log.failure("cannot read who may come in", failure)
+        read = [
+            self._encryption.reload(self.settings).addErrback(
+                lambda failure: self.log.failure("cannot read certificates", failure)
             )
-        self._encryption.reload(self.settings).addErrback(
-            lambda failure: self.log.failure("cannot read certificates", failure)
-        )
+        ]
+        if self._access is not None:
+            read.append(
+                self._access.reload(self.settings).addErrback(
+                    lambda failure: self.log.failure("cannot read who may come in", failure)
+                )
+            )
+        if self._supervisor is not None:
+            reloaded = self._supervisor.reloaded
+            DeferredList(read).addCallback(lambda _: reloaded())
 
     # Inside
 
@@ -362,36 +370,6 @@ class WalSenderService(Service):
         self.log.warn("clients have not read to the end of their streams within {s} s", s=PROMPT_SHUTDOWN)
         self.factory.abort()
 
-    def _hold_state_directory(self) -> None:
-        """
-        Lock the state directory, once.
-
-        At the start, or in a thread before the first permanent slot; the slots never do both at once.
-        """
-        if self._state_lock is None:
-            self._state_lock = StateLock.acquire(self.settings.state_directory)
-
-    def _release_state_directory(self) -> None:
-        if self._state_lock is not None:
-            self._state_lock.release()
-            self._state_lock = None
-
-    def _load_slots(self) -> None:
-        """Read the permanent slots; nobody is served yet, so that some small files may be waited for."""
-        try:
-            self.slots.load()
-        except ConfigurationError as error:
-            raise state_directory_error(self.settings, error) from error
-        except OSError as error:
-            raise state_directory_unusable(self.settings, error) from error
-        for slot in self.slots:
-            self.log.info(
-                'replication slot "{name}" found, restart_lsn {lsn}{lost}',
-                name=slot.name,
-                lsn=slot.restart_lsn,
-                lost=", its WAL has been removed" if slot.invalidation_reason else "",
-            )
-
     def _refuse(self, error: ConfigurationError) -> NoReturn:
         """Start no further: what was checked before no longer holds."""
         self._stop_listening()
@@ -402,34 +380,21 @@ class WalSenderService(Service):
         self._give_up(error.message)
 
     def _started(self, _: None) -> None:
-        for port in self._ports:
-            self.log.info("walsender listening on {address}", address=_address_text(port.getHost()))
-        for port in self._http_ports:
-            self.log.info("metrics and health over HTTP on {address}", address=_address_text(port.getHost()))
+        for address in self._ports.addresses():
+            self.log.info("walsender listening on {address}", address=address)
+        for address in self._http_ports.addresses():
+            self.log.info("metrics and health over HTTP on {address}", address=address)
+        if self._supervisor is not None and self.running:
+            self._supervisor.ready()
 
     def _stop_listening(self) -> Deferred[Any]:
         self._listening = False
-        ports, self._ports = self._ports, []
-        return _close(ports)
+        return self._ports.close()
 
     def _stop_http(self) -> Deferred[Any]:
-        ports, self._http_ports = self._http_ports, []
         for *_, site in self._http:
             site.close()
-        return _close(ports)
-
-
-def _close(ports: list[IListeningPort]) -> Deferred[Any]:
-    return DeferredList([maybeDeferred(port.stopListening) for port in ports])
-
-
-def _address_text(address: object) -> str:
-    if isinstance(address, IPv6Address):
-        return f"[{address.host}]:{address.port}"
-    if isinstance(address, IPv4Address):
-        return f"{address.host}:{address.port}"
-    assert isinstance(address, UNIXAddress), "streams have these addresses"
-    return f'unix socket "{os.fsdecode(address.name or b"")}"'
+        return self._http_ports.close()
 
 
 def _raise_open_file_limit() -> int:

@@ -32,8 +32,9 @@ from walsender.source import (
 from walsender.source.notifier import DirectoryNotifier
 from walsender.source.removal import MAY_REMOVE_WAL
 from walsender.state_lock import StateLock
+from walsender.timings import TimedFiles, Timings
 from walsender.upstream import ReceiverSettings, UpstreamFetcher, WalReceiver
-from walsender.wal import REAL_FILES, RealFiles
+from walsender.wal import REAL_FILES
 from walsender.work_threads import WorkThreads
 
 if TYPE_CHECKING:
@@ -60,6 +61,10 @@ class ISupply(Protocol):
     @property
     def source(self) -> HeldWal:
         """What the senders read from."""
+
+    @property
+    def timings(self) -> Timings:
+        """How long the disk takes."""
 
     def start(self) -> Deferred[None]:
         """
@@ -117,10 +122,11 @@ class DirectorySupply:
     ) -> None:
         path = settings.wal_directory
         self._thread = WorkThreads(reactor, "walsender-look")
+        self.timings = Timings()
         self.source = DirectorySource(
             reactor,
             run_in_thread,
-            REAL_FILES,
+            TimedFiles(self.timings.flush),
             path,
             run_look=self._thread.run,
             delay=settings.wal_sender_delay,
@@ -185,6 +191,8 @@ class RelaySupply:
         self._run_in_thread = run_in_thread
         self._standbys_need = feedback
         self._thread = WorkThreads(reactor, "walsender-commit")
+        self.timings = Timings()
+        run_commit = self.timings.timed(self._thread.run)
         self._lock: StateLock | None = None
         self._stopping = False
         self._look_again: IDelayedCall | None = None
@@ -192,8 +200,9 @@ class RelaySupply:
         path = settings.wal_directory
         directory_mode = _directory_mode(path)
         # Who may read the directory may read what is in it: pg_receivewal too goes by a mode's group bits.
-        files = RealFiles(directory_mode & 0o660 | 0o600)
-        self.source = RelaySource(run_in_thread, self._thread.run, files, path, directory_mode=directory_mode)
+        files = TimedFiles(self.timings.flush, directory_mode & 0o660 | 0o600)
+        self.source = RelaySource(run_in_thread, run_commit, files, path, directory_mode=directory_mode)
+        self.source.receive = self.timings.receive
         self._remover = WalRemover(
             reactor,
             self.source,
@@ -212,7 +221,7 @@ class RelaySupply:
             feedback=self._feedback(settings),
         )
         self._archive = _Archive(reactor, settings)
-        self._shelf = RelayShelf(run_in_thread, self._thread.run, files, path, self.source, self._check_room)
+        self._shelf = RelayShelf(run_in_thread, run_commit, files, path, self.source, self._check_room)
         self._fetching = Fetching(reactor, self._shelf, self.source, self._providers(settings))
         self.source.fetching = self._fetching
         # What the upstream does not have, for ourselves.

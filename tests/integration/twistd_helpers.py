@@ -29,7 +29,8 @@ from walsender.testing.processes import (
 from walsender.testing.wal_maker import WalMaker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    import socket
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
 RUN: Final = "from twisted.scripts.twistd import run; run()"
@@ -38,6 +39,15 @@ RUN: Final = "from twisted.scripts.twistd import run; run()"
 WITHOUT_PRIVILEGES: Final = (
     "import ctypes, struct; ctypes.CDLL(None).capset(struct.pack('Ii', 0x20080522, 0), bytes(24)); "
 )
+
+# As systemd starts a program: sockets from descriptor 3 on, and whose they are.
+_ACTIVATE: Final = (
+    "import os, sys; first = int(sys.argv[1]); number = int(sys.argv[2]); "
+    "[os.dup2(first + each, 3 + each) for each in range(number)]; "
+    "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=sys.argv[2], LISTEN_FDNAMES=sys.argv[3]); "
+    "os.execv(sys.argv[4], sys.argv[4:])"
+)
+_FIRST_PASSED: Final = 100
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _DEADLINE_S: Final = 60.0
@@ -150,6 +160,7 @@ class Twistd:
     A twistd that works, in the foreground or (inside `adopting`) as a daemon, once it listens.
 
     :param expected: how often the log will say that it listens.
+    :param passed: listening sockets by name, which it is given as systemd would.
     :ivar pid: the process that serves.
     """
 
@@ -162,11 +173,18 @@ class Twistd:
         strict: bool = True,
         expected: int = 1,
         environment: dict[str, str] | None = None,
+        passed: Mapping[str, socket.socket] | None = None,
     ) -> None:
         self.pid_file = place / "walsender.pid"
         self.log_file = place / "walsender.log"
         self._status: int | None = None
         arguments: list[str | Path] = [*command(place, daemon=daemon, strict=strict), *options]
+        descriptors = range(_FIRST_PASSED, _FIRST_PASSED + len(passed or {}))
+        if passed:
+            names = (str(_FIRST_PASSED), str(len(passed)), ":".join(passed))
+            arguments = [sys.executable, "-c", _ACTIVATE, *names, *arguments]
+            for number, each in zip(descriptors, passed.values(), strict=True):
+                os.dup2(each.fileno(), number)
         self._process = subprocess.Popen(
             arguments if daemon else launch_command(arguments, OURSELVES),
             cwd=place,
@@ -174,7 +192,10 @@ class Twistd:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
+            pass_fds=descriptors,
         )
+        for number in descriptors:
+            os.close(number)
         self.pid = self._process.pid
         try:
             if daemon:

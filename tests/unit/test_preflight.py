@@ -6,6 +6,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
+from walsender.errors import ConfigurationError
 from walsender.preflight import endpoints
 from walsender.settings import Settings
 
@@ -37,3 +38,17 @@ class BacklogTests(SynchronousTestCase):
     def test_asGiven(self) -> None:
         """What the endpoint says itself is so."""
         self.assertEqual(7, self.backlog("tcp:5433:backlog=7", "1000"))
+
+
+class SystemdTests(SynchronousTestCase):
+    """Sockets that systemd passes."""
+
+    def test_noSuchSocket(self) -> None:
+        """An endpoint without its socket is refused in words that say whose fault it is."""
+        for which in ("index=0", "name=wal"):
+            listen = f"systemd:domain=INET:{which}"
+            settings = Settings.load([("wal_directory", "/"), ("listen", listen)])
+            error = self.assertRaises(ConfigurationError, endpoints, settings, MemoryReactor())
+            self.assertIn(
+                f'"{listen}" is no server endpoint (systemd has passed no such socket)', error.message
+            )

@@ -1,4 +1,4 @@
-"""The unit for systemd in etc/: it starts what there is, and keeps what it promises."""
+"""The units for systemd in etc/: they start what there is, and keep what they promise."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from walsender.tap import Options
 
-UNIT = Path(__file__).parents[2] / "etc" / "walsender.service"
+ROOT = Path(__file__).parents[2]
+
+
+def read_unit(name: str) -> configparser.ConfigParser:
+    """Return a unit of ours."""
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string((ROOT / "etc" / name).read_text())
+    return parser
 
 
 class UnitTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Read it."""
-        parser = configparser.ConfigParser(strict=False, interpolation=None)
-        parser.optionxform = str  # type: ignore[assignment,method-assign]
-        parser.read_string(UNIT.read_text())
-        self.service = parser["Service"]
+        self.service = read_unit("walsender.service")["Service"]
 
     def test_commandLine(self) -> None:
         """All options are known; twistd stays in the foreground, without a pid file."""
@@ -46,3 +51,24 @@ class UnitTests(SynchronousTestCase):
         self.assertEqual(wanted, {name: self.service[name] for name in wanted})
         self.assertNotIn(self.service["User"], {"", "root"})
         self.assertGreaterEqual(int(self.service["LimitNOFILE"]), 64 + 4 * 100 + 132)
+
+    def test_isWatched(self) -> None:
+        """It says itself when it is ready, which may take long, and that it is alive; a reload is SIGHUP."""
+        wanted = {
+            "Type": "notify",
+            "TimeoutStartSec": "infinity",
+            "Restart": "on-failure",
+            "ExecReload": "/bin/kill -HUP $MAINPID",
+        }
+        self.assertEqual(wanted, {name: self.service[name] for name in wanted})
+        self.assertGreaterEqual(int(self.service["WatchdogSec"]), 60)
+
+
+class SocketTests(SynchronousTestCase):
+    def test_endpoint(self) -> None:
+        """The endpoint that the unit's comment gives, and the docs, names its socket."""
+        section = read_unit("walsender.socket")["Socket"]
+        self.assertEqual("127.0.0.1:5433", section["ListenStream"])
+        endpoint = f"systemd:domain=INET:name={section['FileDescriptorName']}"
+        for file in ("etc/walsender.socket", "docs/deploying.md"):
+            self.assertIn(endpoint, (ROOT / file).read_text(), file)

@@ -70,6 +70,8 @@ class Settings:
     :ivar wal_directory: where the WAL segments are.
     :ivar listen: endpoint strings, at least one.
     :ivar http: endpoint string of metrics and health; empty: there is none.
+    :ivar cluster_name: shown in the process title; empty: none.
+    :ivar update_process_title: show there what is done.
     :ivar primary_conninfo: of the upstream; empty: there is none, and others fill the directory.
     :ivar primary_slot_name: on the upstream; empty: none.
     :ivar create_primary_slot: make that slot if it is missing.
@@ -109,6 +111,8 @@ class Settings:
     wal_directory: str
     listen: tuple[str, ...]
     http: str
+    cluster_name: str
+    update_process_title: bool
     primary_conninfo: str
     primary_slot_name: str
     create_primary_slot: bool

@@ -98,6 +98,22 @@ SETTINGS: Final = (
         restart_required=True,
     ),
     Setting(
+        "cluster_name",
+        String(),
+        "NAME",
+        "name of this server, shown in the process title",
+        derive=_none,
+        derived_default="none",
+        restart_required=True,
+    ),
+    Setting(
+        "update_process_title",
+        Boolean(),
+        "on|off",
+        "show in the process title what is done; needs the package setproctitle",
+        "on",
+    ),
+    Setting(
         "primary_conninfo",
         String(),
         "CONNINFO",

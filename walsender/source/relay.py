@@ -22,6 +22,7 @@ from walsender.source.follower import Follower, Look, remembered
 from walsender.source.held import HeldWal
 from walsender.source.newest import NewestWal
 from walsender.source.removal import SegmentRemover
+from walsender.timings import Stopwatch
 from walsender.upstream import Commit, GroupCommit, Room, SegmentWriter
 from walsender.wal import (
     CoveredFile,
@@ -61,6 +62,7 @@ class RelaySource(HeldWal):
     :ivar room: for what is received.
     :ivar restore: gets a segment by its file's name from an archive into the directory; fires with whether
         it is there.
+    :ivar receive: counts how long it takes until what has come is durable.
     :ivar remove_unneeded: removes WAL; fires with why the rest stays, or nothing if something is gone.
     """
 
@@ -90,6 +92,7 @@ class RelaySource(HeldWal):
         self.room = Room(files, path)
         self.remove_unneeded: Callable[[], Deferred[str]] = lambda: succeed("No WAL is ever removed.")
         self.restore: Callable[[str], Deferred[bool]] = lambda _: succeed(False)
+        self.receive = Stopwatch()
         self._receiving = 0  # the timeline
         self._receiving_at = 0
         self._leaving: list[tuple[int, int]] = []
@@ -286,7 +289,7 @@ class RelaySource(HeldWal):
             self._kept(timeline, commit)
             committed(commit)
 
-        return GroupCommit(writer, self._run_commit, done, failed)
+        return GroupCommit(writer, self._run_commit, done, failed, self.receive)
 
     def check_room(self) -> Deferred[None]:
         """See `walsender.upstream.receiver.IWalKeeper`."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 
+from walsender.timings import Stopwatch
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -39,6 +41,7 @@ class GroupCommit:
     :param run_in_thread: as `twisted.internet.threads.deferToThread`.
     :param committed: called with each `Commit`.
     :param failed: called with the failure of a commit, or of the rest of one; none is begun after it.
+    :param receive: counts how long it takes from when a commit's first byte has come until it is durable.
     :ivar waiting: bytes that have come and are not durable yet.
     """
 
@@ -48,7 +51,10 @@ class GroupCommit:
         run_in_thread: Callable[..., Deferred[Any]],
         committed: Callable[[Commit], None],
         failed: Callable[[Failure], None],
+        receive: Stopwatch | None = None,
     ) -> None:
+        self._receive = receive or Stopwatch()
+        self._came_at = 0.0
         self._writer = writer
         self._run_in_thread = run_in_thread
         self._committed = committed
@@ -61,6 +67,8 @@ class GroupCommit:
 
     def append(self, piece: bytes | memoryview) -> None:
         """Take WAL, one piece behind the other; it is written at the next `commit`."""
+        if not self._pieces:
+            self._came_at = self._receive.now()
         self._pieces.append(piece)
         self._gathered += len(piece)
         self.waiting += len(piece)
@@ -81,7 +89,7 @@ class GroupCommit:
         length, self._gathered = self._gathered, 0
         self._running = Deferred()
         self._run_in_thread(self._writer.commit, pieces, behind).addCallbacks(
-            self._done, self._broken, callbackArgs=(length,)
+            self._done, self._broken, callbackArgs=(length, self._came_at)
         )
 
     def close(self) -> Deferred[None]:
@@ -93,7 +101,8 @@ class GroupCommit:
         running.addCallback(lambda _: self._run_in_thread(self._writer.close)).chainDeferred(closed)
         return closed
 
-    def _done(self, commit: Commit, length: int) -> None:
+    def _done(self, commit: Commit, length: int, came_at: float) -> None:
+        self._receive.since(came_at)
         self.waiting -= length
         running, self._running = self._running, None
         self._ended |= commit.failure is not None

@@ -49,6 +49,8 @@ class DefaultsTests(LoadingTestCase):
                 listen=("tcp:5433:interface=127.0.0.1",),
                 http="",
                 primary_conninfo="",
+                cluster_name="",
+                update_process_title=True,
                 primary_slot_name="",
                 create_primary_slot=False,
                 wal_receiver_timeout=60.0,

@@ -1,0 +1,69 @@
+"""The ports of a service: opened at the start, told of when it serves, closed at the end."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+
+from walsender.preflight import listen_error
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
+    from twisted.python.failure import Failure
+
+    from walsender.errors import ConfigurationError
+    from walsender.settings import Settings
+
+
+class Ports:
+    """
+    Those of one setting.
+
+    :param parameter: the setting, for messages.
+    """
+
+    def __init__(self, settings: Settings, parameter: str) -> None:
+        self._settings = settings
+        self._parameter = parameter
+        self._open: list[IListeningPort] = []
+
+    def open(
+        self, endpoints: Iterable[tuple[str, IStreamServerEndpoint, IProtocolFactory]]
+    ) -> list[ConfigurationError]:
+        """
+        Listen, and return what went wrong.
+
+        Nothing is raised in a callback, as what ends the program would be: a Deferred keeps even SystemExit
+        to itself.  Twisted's endpoints answer at once.
+        """
+        refused: list[ConfigurationError] = []
+
+        def failed(failure: Failure, description: str) -> None:
+            refused.append(listen_error(self._settings, description, failure, self._parameter))
+
+        for description, endpoint, factory in endpoints:
+            endpoint.listen(factory).addCallbacks(self._open.append, failed, errbackArgs=(description,))
+        return refused
+
+    def addresses(self) -> list[str]:
+        """Return what is listened on, for the log."""
+        return [_address_text(port.getHost()) for port in self._open]
+
+    def close(self) -> Deferred[Any]:
+        """Listen no more; fires when that is so.  Harmless when repeated."""
+        ports, self._open = self._open, []
+        return DeferredList([maybeDeferred(port.stopListening) for port in ports])
+
+
+def _address_text(address: object) -> str:
+    if isinstance(address, IPv6Address):
+        return f"[{address.host}]:{address.port}"
+    if isinstance(address, IPv4Address):
+        return f"{address.host}:{address.port}"
+    assert isinstance(address, UNIXAddress), "streams have these addresses"
+    return f'unix socket "{os.fsdecode(address.name or b"")}"'
