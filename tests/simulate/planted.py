@@ -1,5 +1,5 @@
 """
-Seven bugs, one at a time, in code that has none of them.
+Bugs, one at a time, in code that has none of them.
 
 A simulator that does not find these finds nothing.
 """
@@ -18,8 +18,9 @@ from walsender.source import RelayShelf, TimelineEnd
 from walsender.source.durable_files import DurableFiles
 from walsender.source.follower import Follower
 from walsender.source.held import HeldWal
+from walsender.source.permits import TellingWriter
 from walsender.source.relay import RelaySource
-from walsender.upstream import SegmentWriter
+from walsender.upstream import Commit, SegmentWriter
 from walsender.upstream.reception import Reception
 from walsender.wal import TimelineHistory, segment_name
 
@@ -126,6 +127,20 @@ def failed_fsync_retried() -> Iterator[None]:
 
 
 @contextmanager
+def sent_before_fsync() -> Iterator[None]:
+    """The thread of the commits sends to level standbys, and then it makes durable what they have got."""
+
+    def commit(self: Any, pieces: Any, behind: int = 0) -> Commit:
+        data = b"".join(pieces)
+        self._durable(Commit(self._writer._position + len(data), newest=data))
+        done: Commit = self._writer.commit(pieces, behind)
+        return done
+
+    with patch.object(TellingWriter, "commit", commit):
+        yield
+
+
+@contextmanager
 def slots_hold_nothing() -> Iterator[None]:
     """WAL is removed without a look at the slots."""
     with patch.object(ReplicationSlots, "needs", lambda _self: {}):
@@ -154,6 +169,7 @@ PLANTED: dict[str, tuple[Callable[[], Any], str]] = {
     "slot file not synced": (slot_not_synced, "the slot .* is lost"),
     "no fsync at start": (no_fsync_at_start, "was promised .* could take that away"),
     "failed fsync retried": (failed_fsync_retried, "was promised .* could take that away"),
+    "sent before fsync": (sent_before_fsync, "was promised"),
     "slots hold nothing": (slots_hold_nothing, "removes WAL before segment .* slot standby"),
     "fetched without a durable name": (
         fetched_without_a_durable_name,

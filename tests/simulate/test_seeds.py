@@ -77,6 +77,7 @@ def test_everyKindOfTroubleHappens(elsewhere: ProcessPoolExecutor) -> None:
         "new standby",
         "segments removed",
         "segments fetched",
+        "messages sent by the thread of the commits",
         "slots lost",
         "disk: sync failed",
         "disk: write failed",

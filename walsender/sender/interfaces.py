@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from walsender.sender.producer import WalProducer
     from walsender.sender.protocol import WalSender
     from walsender.sender.slot_table import WalSenderEntry
-    from walsender.source import TimelineEnd, WalSlice
+    from walsender.source import Permit, TimelineEnd, WalSlice
     from walsender.wire import FrontendMessage
     from walsender.wire.dialect import Dialect
 
@@ -148,6 +148,20 @@ class IWalConsumer(Interface):
         Call *drained* when everything given is with the kernel; perhaps at once, never after the end.
 
         Not while the producer is paused.  It may be paused until then.
+        """
+
+    def lend(permit: Permit) -> bool:
+        """
+        Let another thread send by *permit*, if all that was given is with the kernel; return whether.
+
+        Until `take_back` nothing is given; `close` withdraws the permit.
+        """
+
+    def take_back(rest: bytes) -> None:
+        """
+        The permit has been withdrawn; *rest* is to be sent of what was sent by it.
+
+        Harmless if nothing was lent.
         """
 
     def finish() -> Deferred[None]:

@@ -24,6 +24,7 @@ from walsender.source import (
     Cursor,
     IWalSource,
     IWalSubscriber,
+    Permit,
     SegmentUnavailable,
     TimelineEnd,
     WalSlice,
@@ -78,6 +79,7 @@ class WalProducer:
         self._caught_up = False
         self._keepalive: bool | None = None
         self._at_boundary: Callable[[], None] | None = None
+        self._permit: Permit | None = None
         self._paused = True
         self._running = False
         self._opening = False
@@ -104,6 +106,7 @@ class WalProducer:
 
     def drain(self) -> None:
         """Fix the end of the stream where the source ends now."""
+        self._settle()
         if not self._last:
             self._learn_end()
         self._last = True
@@ -112,12 +115,14 @@ class WalProducer:
 
     def stop_at_boundary(self, stopped: Callable[[], None]) -> None:
         """Send no further message; call *stopped* when the one under way has been handed over."""
+        self._settle()
         self._at_boundary = stopped
         if self.sent_position == self._message_end:
             self._stop_here()
 
     def stopProducing(self) -> None:
         """Stop for good: the connection is lost or the stream has ended.  Harmless when repeated."""
+        self._settle()
         self._stopped = True
         self._at_boundary = None
         self._cursor.close()
@@ -137,6 +142,7 @@ class WalProducer:
 
     def wal_grew(self) -> None:
         """See `IWalSubscriber`."""
+        self._settle()
         if self._stopped:
             return  # by another who was told before us
         if not self._last:
@@ -189,9 +195,57 @@ class WalProducer:
         """The consumer lacks something of the system's; nothing has been sent."""
         self._fail(OutOfResources(f"could not take over the connection: {error.strerror}"))
 
+    # Sending by a permit
+
+    def _lend(self) -> None:
+        """If nothing is left to send, let the thread that makes WAL durable send what comes next."""
+        permits, position = self._source.permits, self.sent_position
+        if (
+            permits is None
+            or not permits.wanted
+            or not position == self._message_end == self._end.position
+            or self._paused
+            or self._stopped
+            or self._last
+            or self._keepalive is not None
+            or self._at_boundary is not None
+        ):
+            return
+        segment_end = self._geometry.segment_start(self._geometry.segment_number(position) + 1)
+        if not self._cursor.covers(position, segment_end):
+            return
+        until = self._dialect.message_end(position, segment_end, self._geometry, self._consumer.read_size)
+        permit = Permit(self._timeline, position, until, self._message_of)
+        if self._consumer.lend(permit):
+            self._permit = permit
+            permits.add(permit)
+
+    def _settle(self) -> None:
+        """Take the permit back before anything else is done: what has been sent by it has been sent by us."""
+        permit, self._permit = self._permit, None
+        if permit is None:
+            return
+        self._source.permits.discard(permit)
+        used = permit.withdraw()
+        if used is None:
+            self._consumer.take_back(b"")
+            return
+        self.sent_position = self._message_end = used.end
+        self._caught_up = False
+        self._consumer.take_back(used.rest)
+        if not self._stopped:
+            self._learn_end()
+            self._read_sent()
+
+    def client_has_spoken(self) -> None:
+        """Know of what the client may have got by a permit, before what it says of it is looked at."""
+        if self._permit is not None and self._permit.used:
+            self._run()
+
     # The loop
 
     def _run(self) -> None:
+        self._settle()
         if self._opening:
             # What is opened may have to be fetched from far away: the client is not left in doubt.
             if self._keepalive is not None and not (self._running or self._paused or self._stopped):
@@ -205,6 +259,7 @@ class WalProducer:
                 pass
         finally:
             self._running = False
+        self._lend()
 
     def _step(self) -> bool:
         """Send one read; return whether there may be more to do."""
@@ -234,7 +289,7 @@ class WalProducer:
             ):
                 self._send_newest(newest)
                 return True
-            prefix = self._header(position, message_end)
+            prefix = self._header(position, message_end, end)
         piece = self._cursor.slice(position, min(self._message_end, position + self._consumer.read_size))
         assert piece is not None, "all files of a message are open before it begins"
         self.sent_position = position + piece.length
@@ -243,20 +298,22 @@ class WalProducer:
         return True
 
     def _send_newest(self, newest: NewestWal) -> None:
-        """Send what is at hand, in one message, which is made for the first who is level with the source."""
-        message = newest.messages.get(self._dialect)
-        if message is None:
-            message = self._header(newest.start, newest.end) + newest.data
-            newest.messages[self._dialect] = message
+        """Send what is at hand, in one message."""
         self.sent_position = newest.end
-        self._consumer.write(message)
+        self._consumer.write(self._message_of(newest))
         self._read_sent()
 
-    def _header(self, start: int, end: int) -> bytes:
+    def _message_of(self, newest: NewestWal) -> bytes:
+        """Return the message, which is made for the first who is level with the source; in any thread."""
+        message = newest.messages.get(self._dialect)
+        if message is None:
+            message = self._header(newest.start, newest.end, newest.end) + newest.data
+            newest.messages[self._dialect] = message
+        return message
+
+    def _header(self, start: int, end: int, source_end: int) -> bytes:
         lsn = self._geometry.lsn
-        return self._dialect.wal_header(
-            lsn(start), lsn(self._end.position), self._clock.seconds(), end - start
-        )
+        return self._dialect.wal_header(lsn(start), lsn(source_end), self._clock.seconds(), end - start)
 
     def _read_sent(self) -> None:
         if self.sent_position == self._message_end and not self._stopped:

@@ -16,6 +16,8 @@ duplicate of the transport's socket and the transport itself only reads:
 * When the peer hangs up, the reactor tells the duplicate first and then the
   transport; when only sending fails, it tells the duplicate alone, and the
   transport is aborted from here.
+* A stream that is level may let the thread of the commits send to the duplicate (`walsender.source.permits`);
+  until that is taken back, nothing is written to it here.
 
 A client that takes much, and is not alone, is served by a *pump*: several messages are gathered
 and a thread sends them, so that clients who are far behind use all cores and do not hold up those
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
     from walsender.sender.kernel_pipe import KernelPipes
     from walsender.sender.page_cache import PageCache, RunInThread
     from walsender.sender.producer import WalProducer
-    from walsender.source import WalSlice
+    from walsender.source import Permit, WalSlice
 
 # How much one client may take per wake-up before the others have their turn.
 SHARE: Final = 4 << 20  # bytes
@@ -126,6 +128,7 @@ class SendfileConsumer:
         self._watching = False
         self._gathering = False
         self._pumping = False
+        self._lent: Permit | None = None
         self._drained: Callable[[], None] | None = None
         self._finished: Deferred[None] | None = None
 
@@ -176,6 +179,21 @@ class SendfileConsumer:
         else:
             drained()
 
+    def lend(self, permit: Permit) -> bool:
+        """See `IWalConsumer`."""
+        busy = self._unsent() or self._warming or self._watching or self._gathering
+        if self._socket is None or busy or self._drained is not None or self._finished is not None:
+            return False
+        permit.send = self._socket.send
+        self._lent = permit
+        return True
+
+    def take_back(self, rest: bytes) -> None:
+        """See `IWalConsumer`."""
+        self._lent = None
+        if rest:
+            self.write(rest)
+
     def finish(self) -> Deferred[None]:
         """See `IWalConsumer`."""
         self._finished = Deferred()
@@ -189,6 +207,8 @@ class SendfileConsumer:
         if self._producer is None:
             return
         self._producer = None
+        if self._lent is not None:
+            self._lent.withdraw()  # first: what is closed may be another's at once
         self._drained = self._cold = None
         self._page_cache.forget()
         self._pipes = None
@@ -349,6 +369,7 @@ class SendfileConsumer:
         """Send what is unsent; return whether all of it went and the stream goes on."""
         if self._socket is None or self._pumping or self._warming:
             return False
+        assert self._lent is None, "another thread may be sending"
         while True:
             assert self._pipes is not None, "there is a socket"
             error = self._load.send(self._socket, self._pipes)

@@ -333,6 +333,7 @@ class Stream:
         self._entry.catalog_xmin = _full_transaction_id(feedback.catalog_epoch, feedback.catalog_xmin)
 
     def _status_received(self, status: StandbyStatusUpdate) -> None:
+        self._producer.client_has_spoken()
         entry, geometry, lag = self._entry, self._geometry, self._lag
         reported = (status.write_lsn, status.flush_lsn, status.replay_lsn)
         if reported != self._reported or not lag.settled:  # thousands of idle standbys say the same again

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from walsender.sender.page_cache import PageCache
     from walsender.sender.producer import WalProducer
     from walsender.sender.tls_writer import TlsWriter
-    from walsender.source import WalSlice
+    from walsender.source import Permit, WalSlice
 
 
 @implementer(IWalConsumer, IPushProducer)
@@ -92,6 +92,13 @@ class TransportConsumer:
         self._transport.registerProducer(
             TransportDrained(lambda: self._transport_drained(drained), self.stopProducing), False
         )
+
+    def lend(self, permit: Permit) -> bool:
+        """See `IWalConsumer`: a transport is the reactor's thread's alone."""
+        return False
+
+    def take_back(self, rest: bytes) -> None:
+        """See `IWalConsumer`."""
 
     def finish(self) -> Deferred[None]:
         """

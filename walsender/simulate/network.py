@@ -150,6 +150,22 @@ class End(ThrottledTransport):
                 self.deliver(data)
             self.peer.kick()
 
+    def send_at_once(self, data: bytes) -> int:
+        """
+        Send some of *data* and return how much, as ``send`` on a socket where nothing waits.
+
+        :raises OSError: nothing can be sent now, or ever.
+        """
+        if self.disconnected or self.aborted:
+            raise ConnectionResetError
+        random = self.connection.random
+        room = _WINDOW - self._unread
+        if room < len(data) or self.connection.stalled_until > self.connection.clock.seconds():
+            raise BlockingIOError
+        taken = random.randrange(1, len(data)) if random.random() < 0.1 else len(data)
+        self._send(data[:taken])
+        return taken
+
     def _tell_peer(self) -> None:
         """Closed here: the peer reads to the end, or finds a reset."""
         if self._told:

@@ -28,7 +28,7 @@ class PrimarySource:
     ready = True
     byte_order = "little"
     directory_mode = 0o700
-    newest = None
+    newest = permits = None
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster

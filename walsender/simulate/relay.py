@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.task import deferLater
@@ -11,11 +12,11 @@ from walsender.errors import WalFileError, WalsenderError
 from walsender.replication_slots import ReplicationSlots, SlotStorage
 from walsender.replication_slots.storage import SLOTS_DIRECTORY
 from walsender.retention import WalRemover
-from walsender.sender import WalSenderFactory
 from walsender.simulate.client import Connector
 from walsender.simulate.disk import PowerLost, SimulatedDisk
 from walsender.simulate.files import FetchDirectories, ProcessFiles, SlotFilesOnDisk
 from walsender.simulate.ledger import Broken, Ledger
+from walsender.simulate.lending import LendingFactory
 from walsender.simulate.machine import Process, Threads
 from walsender.simulate.retention import Retention, WatchedSource
 from walsender.source import Fetching, RelayShelf
@@ -66,7 +67,7 @@ class Relay:
         self.ledger = Ledger(self.disk, WAL, world.cluster)
         self.disk.changed = self._disk_changed
         self.process: Process | None = None
-        self.factory: WalSenderFactory | None = None
+        self.factory: LendingFactory | None = None
         self.slots: ReplicationSlots | None = None
         self.receiver: WalReceiver | None = None
         self.source: WatchedSource | None = None
@@ -122,7 +123,7 @@ class Relay:
             ),
             jitter=world.random.random,
         )
-        self.factory = WalSenderFactory(
+        self.factory = LendingFactory(
             process.reactor,
             self.source,
             dialect_of(world.cluster.server_version, "little"),
@@ -131,6 +132,7 @@ class Relay:
             sendfile=False,
             slots=self.slots,
         )
+        self.factory.sent = partial(world.count, "messages sent by the thread of the commits")
         self._start_retention(process, source)
         self._shelf = RelayShelf(
             run_in_thread, run_commit, files, WAL, source, scratch=FetchDirectories(self.disk, FETCHED)

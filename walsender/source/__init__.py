@@ -4,6 +4,7 @@ from walsender.source.directory import DirectorySource
 from walsender.source.fetching import AT_ONCE, Fetching, IWalProvider
 from walsender.source.interfaces import IWalSource, IWalSubscriber, SegmentUnavailable, TimelineEnd
 from walsender.source.newest import NewestWal
+from walsender.source.permits import Permit
 from walsender.source.relay import RelaySource
 from walsender.source.segment_file import Cursor, OpenSegment, WalSlice
 from walsender.source.shelves import RelayShelf, TemporaryShelf
@@ -18,6 +19,7 @@ __all__ = [
     "IWalSubscriber",
     "NewestWal",
     "OpenSegment",
+    "Permit",
     "RelayShelf",
     "RelaySource",
     "SegmentUnavailable",

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from walsender.source.fetching import Fetching
     from walsender.source.follower import Follower, Look
     from walsender.source.newest import NewestWal
+    from walsender.source.permits import Permits
     from walsender.wal import WalDirectory
 
 
@@ -57,6 +58,7 @@ class HeldWal:
         self._subscribers: dict[IWalSubscriber, None] = {}
         self._look: Look | None = None
         self.newest: NewestWal | None = None
+        self.permits: Permits | None = None
         self.fetching: Fetching | None = None
 
     # IWalSource
@@ -108,7 +110,7 @@ class HeldWal:
         """See `IWalSource`."""
         assert self._look is not None, "asked for WAL before there is any"
         if timeline == self.timeline:
-            return TimelineEnd(self._look.end.position)
+            return TimelineEnd(self.flush_position)
         end = self._look.directory.history(self.timeline).switchpoint(timeline)
         if end is None:
             raise StartPositionRefused(f"requested timeline {timeline} is not in this server's history")

@@ -86,6 +86,11 @@ class IWalSource(Interface):
         "`walsender.source.newest.NewestWal` or ``None``: the WAL before *flush_position*, if it is at hand."
     )
 
+    permits = Attribute(
+        "`walsender.source.permits.Permits` or ``None``: who lets another thread send; a client gets "
+        "WAL by a permit when *flush_position* is behind it, perhaps before ``wal_grew`` is called."
+    )
+
     def end_of(timeline: int) -> TimelineEnd:
         """
         Return how far *timeline* may be sent.

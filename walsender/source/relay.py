@@ -10,6 +10,7 @@ that standbys can have.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +22,7 @@ from walsender.source.durable_files import DurableFiles
 from walsender.source.follower import Follower, Look, remembered
 from walsender.source.held import HeldWal
 from walsender.source.newest import NewestWal
+from walsender.source.permits import Permits, TellingWriter
 from walsender.source.removal import SegmentRemover
 from walsender.timings import Stopwatch
 from walsender.upstream import Commit, GroupCommit, Room, SegmentWriter
@@ -96,6 +98,8 @@ class RelaySource(HeldWal):
         self._receiving = 0  # the timeline
         self._receiving_at = 0
         self._leaving: list[tuple[int, int]] = []
+        self._permits = self.permits = Permits()
+        self._ahead = 0  # the flush position, while the reactor has not heard of it
 
     def start(self) -> Deferred[None]:
         """
@@ -104,6 +108,7 @@ class RelaySource(HeldWal):
         After a stop somebody else may have written here, so nothing that was known counts.
         """
         self._look, self._directory = None, WalDirectory(self._path)
+        self._ahead = 0
         self._follower.begin()
         self._received.clear()
         self._unshown.clear()
@@ -272,7 +277,7 @@ class RelaySource(HeldWal):
         """See `walsender.upstream.receiver.IWalKeeper`."""
         self._received.clear()
         self._receiving, self._receiving_at = timeline, start
-        writer = SegmentWriter(
+        segments = SegmentWriter(
             self._files,
             self._path,
             geometry,
@@ -284,6 +289,7 @@ class RelaySource(HeldWal):
             made=self._forget,
             room=self.room,
         )
+        writer = TellingWriter(segments, partial(self._send, timeline))
 
         def done(commit: Commit) -> None:
             self._kept(timeline, commit)
@@ -355,6 +361,31 @@ class RelaySource(HeldWal):
     def _forget(self, identity: Identity) -> None:
         self._distrusted.discard(identity)
         self._follower.forget(identity)
+
+    @property
+    def flush_position(self) -> int:
+        """See `IWalSource`."""
+        return max(super().flush_position, self._ahead)
+
+    def _send(self, timeline: int, commit: Commit) -> None:
+        """
+        Send what has become durable to those who are level; in the thread of the commits.
+
+        Only what is certain to be shown as soon as the reactor hears of it, by `_kept`, and is in a file that
+        it knows.
+        """
+        look = self._look
+        if look is None or not commit.newest or timeline != look.end.timeline:
+            return
+        newest = NewestWal(timeline, commit.position - len(commit.newest), commit.newest)
+        known = self.geometry.segment_number(look.end.position - 1)
+        if newest.start == look.end.position and self.geometry.segment_number(newest.end) == known:
+            self._ahead = newest.end
+            self._permits.use(newest)
+
+    def _take_over(self, look: Look, newest: NewestWal | None = None) -> None:
+        self._ahead = 0
+        super()._take_over(look, newest)
 
     def _kept(self, timeline: int, commit: Commit) -> None:
         """Show what has become durable, if it is of the timeline that standbys can have, or its successor."""

@@ -15,7 +15,7 @@ import struct
 import tempfile
 import weakref
 from array import array
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
@@ -31,6 +31,9 @@ from walsender.source import (
     TimelineEnd,
 )
 from walsender.wal import REAL_FILES
+
+if TYPE_CHECKING:
+    from walsender.source.permits import Permits
 
 _WORD = 8
 
@@ -78,6 +81,7 @@ class ScriptedSource:
         self.system_identifier = system_identifier
         self.directory_mode = 0o700
         self.newest: NewestWal | None = None
+        self.permits: Permits | None = None
         self.sparse = sparse
         self.holding = False
         self.open_error: Exception | None = None
@@ -101,6 +105,14 @@ class ScriptedSource:
         """Let WAL grow by *data*, which is at hand, and in no file."""
         self.newest = NewestWal(self.timeline, self.flush_position, data)
         self.grow(self.newest.end)
+        return self.newest
+
+    def flush(self, data: bytes) -> NewestWal:
+        """Let WAL grow by *data* and be sent by permits; nobody is told before the next `grow`."""
+        self.newest = NewestWal(self.timeline, self.flush_position, data)
+        self.flush_position = self.newest.end
+        if self.permits is not None:
+            self.permits.use(self.newest)
         return self.newest
 
     def switch(self, timeline: int, switchpoint: int, position: int | None = None) -> None:
