@@ -30,6 +30,8 @@ class ReplyTimeout:
     and WalSndCheckTimeOut; walreceiver.c, WalRcvComputeNextWakeup.
     """
 
+    __slots__ = ("_ask", "_asked_at", "_clock", "_give_up", "_last_reply", "_stopped", "_timeout", "_timer")
+
     def __init__(
         self, clock: ITimer, timeout: float, ask: Callable[[], None], give_up: Callable[[], None]
     ) -> None:
@@ -44,9 +46,9 @@ class ReplyTimeout:
         if timeout:
             self._timer = clock.callLater(timeout / 2, self._look)
 
-    def reply_received(self) -> None:
-        """The peer has sent something."""
-        self._last_reply = self._clock.seconds()
+    def reply_received(self, now: float | None = None) -> None:
+        """The peer has sent something; *now* is the clock's time, if the caller has it at hand."""
+        self._last_reply = self._clock.seconds() if now is None else now
         self._asked_at = None
 
     def stop(self) -> None:

@@ -118,8 +118,10 @@ class SharedTimer:
         now = self._clock.seconds() + _HAIR
         while self._order and self._order[0] <= now:
             calls = self._moments.get(heapq.heappop(self._order), {})
-            while calls:
-                call = next(iter(calls))
+            # Not the first again and again: a dict finds it behind the places of all that are gone.
+            for call in list(calls):
+                if call not in calls:
+                    continue  # cancelled by another
                 self.forget(call)
                 try:
                     call.function()

@@ -7,11 +7,8 @@ import socket
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from twisted.internet.interfaces import IReadDescriptor
-from twisted.internet.main import CONNECTION_DONE
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface import implementer
 
 from walsender.sender.idle_sockets import INTERVAL, IdleSocket, IdleSockets
 
@@ -19,10 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-@implementer(IReadDescriptor)
 class Reading:
     """
-    A transport's reading side on a real socket.
+    A transport's reading side on a real socket, and who is given what is read.
 
     :ivar reading: whether the reactor watches it.
     :ivar received: what was read.
@@ -53,15 +49,29 @@ class Reading:
         """See `ITCPTransport`."""
         self.aborted = True
 
-    def doRead(self) -> Exception | None:
-        """See `IReadDescriptor`."""
+    def dataReceived(self, data: bytes) -> None:
+        """See `IProtocol`."""
         self.reads += 1
-        data = self.handle.recv(1000)
-        if not data:
-            return CONNECTION_DONE
         self.received += data
         self.then()
-        return None
+
+
+class Repetition:
+    """
+    Knows one report.
+
+    :ivar heard_at: when it came again.
+    """
+
+    def __init__(self, report: bytes) -> None:
+        self._report = report
+        self.heard_at: list[float] = []
+
+    def heard(self, data: bytes, now: float) -> bool:
+        """See `IRepetition`."""
+        if data == self._report:
+            self.heard_at.append(now)
+        return data == self._report
 
 
 def descriptors() -> int:
@@ -88,7 +98,7 @@ class IdleSocketsTests(SynchronousTestCase):
             transport: Any = Reading(ours, lambda number=number: self.idle[number].rest())
             self.transports.append(transport)
             self.peers.append(theirs)
-            self.idle.append(IdleSocket(transport, self.all))
+            self.idle.append(IdleSocket(transport, transport.dataReceived, self.all))
 
     def rest(self) -> None:
         """Let both rest."""
@@ -206,10 +216,61 @@ class IdleSocketsTests(SynchronousTestCase):
         self.addCleanup(ours.close)
         self.idle[0].wake()
         transport: Any = Reading(ours, bool)
-        IdleSocket(transport, self.all).rest()
+        IdleSocket(transport, transport.dataReceived, self.all).rest()
         theirs.send(b"new")
         self.clock.advance(INTERVAL)
         self.assertEqual((b"new", b""), (transport.received, self.transports[0].received))
+
+    def repeating(self) -> Repetition:
+        """Return what the first takes when it comes again."""
+        repetition = Repetition(b"again")
+        self.idle[0].rest(repetition)
+        return repetition
+
+    def test_repetition(self) -> None:
+        """What comes again goes to who knows it, with the time, and to nobody else, as often as it comes."""
+        repetition = self.repeating()
+        for _ in range(2):
+            self.peers[0].send(b"again")
+            self.clock.advance(INTERVAL)
+        self.assertEqual([INTERVAL, 2 * INTERVAL], repetition.heard_at)
+        self.assertEqual(0, self.transports[0].reads)
+        self.assertAwake(False, True)
+
+    def test_noRepetition(self) -> None:
+        """Behind anything else it is input as any other, for it may be the rest of something longer."""
+        repetition = self.repeating()
+        for data in (b"else", b"again"):
+            self.peers[0].send(data)
+            self.clock.advance(INTERVAL)
+        self.assertEqual([], repetition.heard_at)
+        self.assertEqual(b"elseagain", self.transports[0].received)
+
+    def test_expectAnother(self) -> None:
+        """When told so, it is input as any other."""
+        repetition = self.repeating()
+        self.idle[0].expect_another()
+        self.peers[0].send(b"again")
+        self.clock.advance(INTERVAL)
+        self.assertEqual(([], b"again"), (repetition.heard_at, self.transports[0].received))
+        self.assertAwake(False, True)
+
+    def test_notWhatWasKnownBeforeItWoke(self) -> None:
+        """Who rests anew knows no report of before."""
+        repetition = self.repeating()
+        self.idle[0].wake()
+        self.idle[0].rest()
+        self.peers[0].send(b"again")
+        self.clock.advance(INTERVAL)
+        self.assertEqual(([], b"again"), (repetition.heard_at, self.transports[0].received))
+
+    def test_much(self) -> None:
+        """Of much input the rest is the reactor's."""
+        self.rest()
+        self.peers[0].send(bytes(300))
+        self.clock.advance(INTERVAL)
+        self.assertEqual(256, len(self.transports[0].received))
+        self.assertAwake(True, False)
 
     def test_endedByAnother(self) -> None:
         """If hearing one ends the other, that one is not read."""

@@ -147,9 +147,13 @@ class WalSenderFactory(Factory):
                 return TransportConsumer(TlsWriter(transport), page_cache)
         return TransportConsumer(transport, page_cache)
 
-    def idle_socket(self, transport: IClientTransport) -> IdleSocket | None:
-        """Return how reading from *transport* may rest; ``None``: not at all."""
-        return IdleSocket(transport, self._idle_sockets) if can_sendfile(transport, self.reactor) else None
+    def idle_socket(
+        self, transport: IClientTransport, received: Callable[[bytes], object]
+    ) -> IdleSocket | None:
+        """Return how reading from *transport*, for *received*, may rest; ``None``: not at all."""
+        if not can_sendfile(transport, self.reactor):
+            return None
+        return IdleSocket(transport, received, self._idle_sockets)
 
     def _pump_for_many(self) -> RunInThread | None:
         """Return what sends in threads; a client that is alone is served as fast without."""

@@ -270,6 +270,11 @@ class WalSender(Protocol):
         if self.session is not None:
             self.factory.slots.let_go(self.session.entry.process_id)
 
+    @property
+    def has_input(self) -> bool:
+        """Whether something has come that no message has been taken out of yet."""
+        return self._buffer.pending > 0
+
     def log_error(self, error: WalsenderError, *, fatal: bool = False) -> None:
         """Log, in one line, what the client is told; *fatal*: whatever the error's own severity is."""
         self.log.error(error, "FATAL" if fatal else self._dialect.severity(error))
@@ -308,7 +313,7 @@ class WalSender(Protocol):
             timeout,
             timer,
             slot,
-            factory.idle_socket(self.transport),
+            factory.idle_socket(self.transport, self.dataReceived),
             held=held,
         )
         self.log.started(source.geometry.lsn(start), timeline)

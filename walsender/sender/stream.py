@@ -31,6 +31,7 @@ from walsender.sender.commands import ahead_of_flush, not_in_history
 from walsender.sender.interfaces import IStreamOwner, IWalConsumer
 from walsender.sender.lag import StandbyLag
 from walsender.sender.producer import WalProducer
+from walsender.sender.repeated_report import RepeatedReport
 from walsender.sender.slot_table import CATCHUP, STOPPING, STREAMING, WalSenderEntry
 from walsender.sender.states import ShutdownBegun, State, StreamFailed, TimelineEnded
 from walsender.wire import HotStandbyFeedback, ReadyForQuery, StandbyStatusUpdate, from_pg_timestamp
@@ -83,6 +84,10 @@ class IStreamHost(Protocol):
 
     def abort(self, reason: str) -> None:
         """The connection is useless; drop it and log why."""
+
+    @property
+    def has_input(self) -> bool:
+        """Whether something has come that no message has been taken out of yet."""
 
     def log_error(self, error: WalsenderError) -> None:
         """Log what the client is told."""
@@ -217,6 +222,7 @@ class Stream:
             self.shut_down()  # there is nothing that the standby could confirm
         elif not self.ending and not self._draining:
             self._begin_shutdown()
+            self._wake()
             self._draining = True
             self._producer.drain()
 
@@ -245,6 +251,8 @@ class Stream:
     def wal_available(self, position: int) -> None:
         """See `IStreamOwner`."""
         self._lag.advanced(position, self._clock.seconds())
+        if self._idle is not None:
+            self._idle.expect_another()
         if self._hold is not None and position >= self._start:
             self._release()
 
@@ -352,7 +360,13 @@ class Stream:
         if self._draining:
             self._check_drained()
         elif self._idle is not None and lag.settled:
-            self._idle.rest()
+            self._idle.rest(self._repetition(status))
+
+    def _repetition(self, status: StandbyStatusUpdate) -> RepeatedReport | None:
+        """Return what takes *status* when it comes again, if that can then be told by its bytes alone."""
+        if self.is_held or self._host.has_input or not isinstance(self._dialect, ModernDialect):
+            return None
+        return RepeatedReport(status, self._entry, self._timeout)
 
     def _wake(self) -> None:
         if self._idle is not None:
