@@ -24,6 +24,7 @@ from walsender.source import (
     AT_ONCE,
     DirectorySource,
     Fetching,
+    HistorySearch,
     IWalProvider,
     RelayShelf,
     RelaySource,
@@ -138,6 +139,7 @@ class DirectorySupply:
         shelf = TemporaryShelf(run_in_thread, REAL_FILES, self.source)
         self._fetching = Fetching(reactor, shelf, self.source, self._archive.providers(settings))
         self.source.fetching = self._fetching
+        self.source.histories = HistorySearch(reactor, self._fetching, self.source)
 
     def start(self) -> Deferred[None]:
         """See `ISupply`."""
@@ -227,6 +229,7 @@ class RelaySupply:
         # What the upstream does not have, for ourselves.
         self._filling = Fetching(reactor, self._shelf, self.source, self._archive.providers(settings))
         self.source.restore = self._filling.restore
+        self.source.histories = HistorySearch(reactor, self._filling, self.source)
 
     def _providers(self, settings: Settings) -> list[IWalProvider]:
         """Return who is asked for older WAL: the archive first, which nobody else needs."""

@@ -28,11 +28,9 @@ if TYPE_CHECKING:
 
 
 def newest_only(archive: Archive, directory: Path, *, timeline: int = 1) -> Archive:
-    """Return an archive whose directory has the newest segments and the histories only."""
+    """Return an archive whose directory has the newest segments only."""
     directory.mkdir()
-    names = archive.segments(timeline)[-2:]
-    names += [path.name for path in archive.directory.glob("*.history")]
-    for name in names:
+    for name in archive.segments(timeline)[-2:]:
         os.link(archive.directory / name, directory / name)
     archive.installation.account.own(directory)
     return replace(archive, directory=directory)
@@ -61,10 +59,13 @@ def test_restoredForADirectory(archive: Archive, serve: Serve, space: Path, send
 
 
 def test_restoredOverAFork(fork: Archive, serve: Serve, space: Path) -> None:
-    """The same over two timelines."""
+    """The same over two timelines; the history of the second comes from the archive, too."""
     short = newest_only(fork, space / "short", timeline=2)
+    before = sorted(path.name for path in short.directory.iterdir())
     server = serve(short, "--restore-command", f'cp "{fork.directory}/%f" "%p"')
     follow(fork, space, server.conninfo())
+    assert sorted(path.name for path in short.directory.iterdir()) == before
+    assert 'fetched WAL file "00000002.history" (restore_command)' in server.log_text()
 
 
 def test_reload(archive: Archive, serve: Serve, space: Path) -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from twisted.python.failure import Failure
 
 from walsender.errors import InvalidMessage
 from walsender.sender.commands import check_not_ahead, check_physical, check_start
-from walsender.wire import ExtendedQuery, FunctionCall, Query, ReadyForQuery, StartReplication, Sync
+from walsender.wire import (
+    ExtendedQuery,
+    FunctionCall,
+    IdentifySystem,
+    Query,
+    ReadyForQuery,
+    StartReplication,
+    Sync,
+    TimelineHistory,
+)
 from walsender.wire.dialect import ModernDialect
 
 if TYPE_CHECKING:
@@ -17,7 +26,7 @@ if TYPE_CHECKING:
     from walsender.replication_slots import HeldSlot
     from walsender.sender.factory import WalSenderFactory
     from walsender.sender.startup import Session
-    from walsender.wire import FrontendMessage
+    from walsender.wire import Command, FrontendMessage
 
 READY: Final = ReadyForQuery().encode()
 
@@ -53,7 +62,7 @@ class CommandPhase:
         self._host = host
         self._factory = factory
         self._session = session
-        self._answer: Deferred[bytes] | None = None  # of the command that waits for something
+        self._answer: Deferred[Any] | None = None  # of the command that waits for something
         self.skipping_to_sync = False
 
     @property
@@ -95,6 +104,34 @@ class CommandPhase:
 
     def _execute(self, text: bytes) -> None:
         command = self._factory.dialect.parse_command(text)
+        found = self._find_history(command)
+        if found is None:
+            self._perform(command)
+        else:
+            self._answer = found
+            found.addBoth(self._history_sought, command)
+
+    def _find_history(self, command: Command) -> Deferred[None] | None:
+        """Return what a command must wait for that tells of timelines, if a history is missing."""
+        if isinstance(command, TimelineHistory):
+            return self._factory.source.find_history(command.timeline)
+        if isinstance(command, IdentifySystem | StartReplication):
+            return self._factory.source.find_history()
+        return None
+
+    def _history_sought(self, result: Failure | None, command: Command) -> None:
+        """Answer a command with what is known now."""
+        self._answer = None
+        try:
+            if isinstance(result, Failure):
+                result.raiseException()
+            if not self._host.is_closed:
+                self._perform(command)
+        except Exception:  # noqa: BLE001 -- as in any other command
+            self._host.failed(Failure())
+        self._host.input_wanted()
+
+    def _perform(self, command: Command) -> None:
         if isinstance(command, StartReplication):
             self._start_replication(command)
             return

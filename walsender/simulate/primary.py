@@ -84,6 +84,9 @@ class PrimarySource:
             raise WalFileMissing(f'could not open file "pg_wal/{history_name(timeline)}"')
         return content
 
+    def find_history(self, timeline: int | None = None) -> Deferred[None] | None:
+        """See `IWalSource`."""
+
     def open_segment(self, timeline: int, segment_number: int) -> Deferred[OpenSegment]:
         """See `IWalSource`."""
         key = timeline, segment_number

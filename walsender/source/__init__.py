@@ -2,6 +2,7 @@
 
 from walsender.source.directory import DirectorySource
 from walsender.source.fetching import AT_ONCE, Fetching, IWalProvider
+from walsender.source.histories import HistorySearch
 from walsender.source.interfaces import IWalSource, IWalSubscriber, SegmentUnavailable, TimelineEnd
 from walsender.source.newest import NewestWal
 from walsender.source.permits import Permit
@@ -14,6 +15,7 @@ __all__ = [
     "Cursor",
     "DirectorySource",
     "Fetching",
+    "HistorySearch",
     "IWalProvider",
     "IWalSource",
     "IWalSubscriber",

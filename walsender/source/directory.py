@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from walsender.errors import WalFileError
 from walsender.source.follower import Follower, Look, ServerRunning
 from walsender.source.held import HeldWal
+from walsender.wal import WalDirectory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from walsender.source.notifier import DirectoryNotifier
-    from walsender.wal import EndOfWal, FileOperations
+    from walsender.wal import EndOfWal, FileOperations, TimelineHistory
 
 # The directory is listed this often even if nothing says that names have changed.
 LISTING_INTERVAL: Final = 5.0  # seconds
@@ -87,6 +88,7 @@ class DirectorySource(HeldWal):
         self._damaged: tuple[str, ...] = ()
         self._timer: IDelayedCall | None = None
         self._running = False
+        self._newest = WalDirectory(path)  # as the last listing showed it
 
     # Starting and stopping
 
@@ -141,22 +143,71 @@ class DirectorySource(HeldWal):
         skip_gap = self._gap_since is not None and now - self._gap_since >= GAP_PATIENCE
         looking: Deferred[None] = Deferred()
         self._looking = looking
-        self._run_look(
+        self._list(listing=listing, skip_gap=skip_gap).addCallback(self._done)
+        return looking
+
+    def _list(self, *, listing: bool = True, skip_gap: bool = False) -> Deferred[None]:
+        """Look, for `_look_now`; fires when what was found is taken over."""
+        look: Deferred[Look | None] = self._run_look(
             self._follower.look, listing=listing, skip_gap=skip_gap, in_use=self._segments.in_use()
-        ).addCallbacks(
+        )
+        return look.addCallbacks(
             self._looked,
             self._look_failed,
             callbackKeywords={"listed": listing},
             errbackKeywords={"listed": listing},
-        ).addErrback(self._broken).addCallback(self._done)
-        return looking
+        ).addErrback(self._broken)
 
-    def _looked(self, look: Look | None, *, listed: bool) -> None:
+    def _looked(self, look: Look | None, *, listed: bool) -> Deferred[None] | None:
         if listed:
             self._complain("")  # a look without listing would not meet the trouble again
         if look is None or look is self._look:
             self._list_again = True  # a file was replaced while it was looked at
-            return
+            return None
+        searching = self._search_histories(look) if listed else None
+        if searching is None or self._look is not None:
+            self._show(look)
+            return None
+        # Nobody has been told anything yet: let it be right from the first word on.
+        return searching.addCallback(lambda found: self._list() if found else self._show(look))
+
+    def _search_histories(self, look: Look) -> Deferred[bool] | None:
+        """Look for the history of a timeline that has come without."""
+        if self.histories is None:
+            return None
+        self._newest = look.directory
+        searching = self.histories.search(self._without_history(look.directory), again=False)
+        if searching is not None and self._look is not None:
+            searching.addCallback(self._history_sought)
+        return searching
+
+    def keep_found_history(self, timeline: int, content: bytes) -> Deferred[None]:
+        """See `walsender.source.histories.IHistoryKeeper`; it is kept in memory only."""
+        checked: Deferred[TimelineHistory] = self._run_in_thread(
+            self._follower.check_history, self._newest, timeline, content
+        )
+        return checked.addCallback(self._follower.add_history, content)
+
+    def _history_sought(self, found: bool) -> Deferred[None] | None:
+        return self._list_soon() if found else None
+
+    def _list_soon(self) -> Deferred[None]:
+        """List the directory after what is under way; fires when what was found is taken over."""
+        listed: Deferred[None] = Deferred()
+        if self._looking is not None:
+            waiting: Deferred[None] = Deferred()
+            self._looking.chainDeferred(waiting)
+            waiting.addCallback(lambda _: self._list_soon()).chainDeferred(listed)
+        elif self._running:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._list_again = True
+            self._look_now().chainDeferred(listed)
+        else:
+            listed.callback(None)
+        return listed
+
+    def _show(self, look: Look) -> None:
         self._watch_gap(look.end)
         for complaint in look.end.damaged:
             if complaint not in self._damaged:

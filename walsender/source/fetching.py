@@ -9,7 +9,7 @@ nobody wants it any more, that is given up.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.logger import Logger
@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from walsender.errors import WalsenderError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -37,17 +37,25 @@ _MOST_IN_ALL: Final = 1 << 30  # bytes
 Names = tuple[str, ...]
 """The files of which any holds what is wanted, the best first."""
 
+T = TypeVar("T")
+
 
 class NotFetched(Exception):
     """
-    Nobody has a segment.
+    Nobody has a file.
 
-    :ivar sought: who was asked and what each said, sentences for a detail.
+    :param answers: what each said who was asked; ``""``: nobody was.
     """
 
-    def __init__(self, sought: str) -> None:
-        super().__init__(sought)
-        self.sought = sought
+    def __init__(self, answers: str = "") -> None:
+        super().__init__(answers)
+        self._answers = answers
+
+    def sought(self, subject: str = "It") -> str:
+        """Return a sentence for a detail: who was asked and what each said; ``""`` if nobody was."""
+        if not self._answers:
+            return ""
+        return f"{subject} is not in the directory, and was not found elsewhere: {self._answers}."
 
 
 class IWalProvider(Protocol):
@@ -75,6 +83,13 @@ class IShelf(Protocol):
     def keep(self, directory: str, name: str) -> Deferred[OpenSegment | None]:
         """
         Take over what has come, if it is good; fires with ``None`` if it can be opened by name.
+
+        Fails with `walsender.errors.WalFileError`.
+        """
+
+    def read(self, directory: str, name: str) -> Deferred[bytes]:
+        """
+        Return what is in a small file that has come.
 
         Fails with `walsender.errors.WalFileError`.
         """
@@ -131,6 +146,7 @@ class Fetching:
         self.providers = providers
         self._jobs: dict[Names, _Job] = {}
         self._running: set[Deferred[Any]] = set()
+        self._reading: set[Deferred[Any]] = set()
         self._complaints: dict[str, str] = {}
         self._reviewing: IDelayedCall | None = None
         self._stopping = False
@@ -148,8 +164,10 @@ class Fetching:
         jobs = list(self._jobs.values())
         waiting = [deferred for job in jobs for deferred in job.waiting]
         self._give_up(jobs)
+        for reading in list(self._reading):
+            reading.cancel()
         for deferred in waiting:
-            deferred.errback(NotFetched(""))
+            deferred.errback(NotFetched())
         ended = DeferredList(list(self._running))
         return ended.addCallback(lambda _: self._shelf.close())
 
@@ -173,7 +191,7 @@ class Fetching:
     def _get(self, names: Names) -> Deferred[OpenSegment | None]:
         waiting: Deferred[OpenSegment | None] = Deferred(lambda _: self._left(names, waiting))
         if self._stopping or not self.providers:
-            waiting.errback(NotFetched(""))
+            waiting.errback(NotFetched())
             return waiting
         job = self._jobs.setdefault(names, _Job(names))
         if job.segment is not None:
@@ -183,6 +201,37 @@ class Fetching:
             job.waiting.append(waiting)
         self._pump()
         return waiting
+
+    def read(self, name: str, keep: Callable[[bytes], Deferred[T]]) -> Deferred[T]:
+        """
+        Get a small file's content, for nobody in particular; fires with what *keep* makes of it.
+
+        Fails with `NotFetched`.
+
+        :param keep: fails with `walsender.errors.WalsenderError` if it is not what it should be.
+        """
+
+        async def take(directory: str, name: str) -> T:
+            return await keep(await self._shelf.read(directory, name))
+
+        result: Deferred[T] = Deferred()
+        if self._stopping or not self.providers:
+            result.errback(NotFetched())
+            return result
+        reading = Deferred.fromCoroutine(
+            self._fetch((name,), lambda directory, name: Deferred.fromCoroutine(take(directory, name)))
+        )
+        self._running.add(reading)
+        self._reading.add(reading)
+
+        def ended(outcome: T | Failure) -> None:
+            self._running.discard(reading)
+            self._reading.discard(reading)
+            result.callback(self._explained(outcome))
+            self._pump()
+
+        reading.addBoth(ended)
+        return result
 
     def read_ahead(self, timeline: int, number: int) -> None:
         """Fetch what a reader of that segment will need next, as far as it is missing."""
@@ -244,7 +293,9 @@ class Fetching:
             self._start(next((job for job in idle if job.waiting), idle[0]))
 
     def _start(self, job: _Job) -> None:
-        running: Deferred[OpenSegment | None] = Deferred.fromCoroutine(self._fetch(job.names))
+        running: Deferred[OpenSegment | None] = Deferred.fromCoroutine(
+            self._fetch(job.names, self._shelf.keep)
+        )
         job.running = running
         self._running.add(running)
         running.addBoth(self._fetched, job, running)
@@ -260,44 +311,56 @@ class Fetching:
             else:
                 job.segment = result
                 self.review_soon()  # whoever it was for may have gone meanwhile
-        if isinstance(result, Failure) and not result.check(NotFetched, CancelledError):
-            self._log.failure("fetching WAL failed", result)
-            result = Failure(NotFetched(""))
+        outcome = self._explained(result)
         waiting, job.waiting = job.waiting, []
         for deferred in waiting:
-            deferred.callback(result)
+            deferred.callback(outcome)
         self._pump()
 
-    async def _fetch(self, names: Names) -> OpenSegment | None:
-        """Ask one after another for one file after another."""
+    def _explained(self, result: T | Failure) -> T | Failure:
+        """Return a result; as `NotFetched`, if it is a failure."""
+        if not isinstance(result, Failure) or result.check(NotFetched):
+            return result
+        if not result.check(CancelledError):
+            self._log.failure("fetching WAL failed", result)
+        return Failure(NotFetched())
+
+    async def _fetch(self, names: Names, keep: Callable[[str, str], Deferred[T]]) -> T:
+        """
+        Ask one after another for one file after another.
+
+        :param keep: takes over the file that has come, by directory and name.
+        """
         sought = []
         for provider in list(self.providers):
             answer = f"{provider.description} does not have it"
             for name in names:
                 try:
-                    found, segment = await self._fetch_from(provider, name)
+                    kept = await self._fetch_from(provider, name, keep)
                 except WalsenderError as error:
                     answer = error.message
                     if not answer.startswith(provider.description):
                         answer = f"{provider.description}: {answer}"
                     self._complain(provider, answer, error)
                     continue
-                if found:
+                if kept:
                     self._complaints.pop(provider.description, None)
                     self._log.info(
                         'fetched WAL file "{name}" ({provider})', name=name, provider=provider.description
                     )
-                    return segment
+                    return kept[0]
             sought.append(answer)
-        raise NotFetched(f"It is not in the directory, and was not found elsewhere: {'; '.join(sought)}.")
+        raise NotFetched("; ".join(sought))
 
-    async def _fetch_from(self, provider: IWalProvider, name: str) -> tuple[bool, OpenSegment | None]:
-        """Ask one for one file; return whether it has it."""
+    async def _fetch_from(
+        self, provider: IWalProvider, name: str, keep: Callable[[str, str], Deferred[T]]
+    ) -> tuple[T] | None:
+        """Ask one for one file; return what became of it, or ``None`` if there is none."""
         directory = await self._shelf.begin()
         try:
             if not await provider.fetch(name, directory):
-                return False, None
-            return True, await self._shelf.keep(directory, name)
+                return None
+            return (await keep(directory, name),)
         finally:
             await self._shelf.discard(directory)
 

@@ -28,9 +28,11 @@ from walsender.wal import (
     Identity,
     PageHeader,
     SyncFailed,
+    TimelineHistory,
     WalDirectory,
     WalIdentity,
     base_name,
+    check_history,
     find_current_end,
     find_end,
     history_name,
@@ -104,6 +106,7 @@ class Follower:
         self._alone = alone
         self._distrusted: dict[Identity, str] = {}
         self._server_runs = False
+        self._found: dict[int, tuple[TimelineHistory, bytes]] = {}
         self.begin()
 
     def begin(self) -> None:
@@ -147,7 +150,11 @@ class Follower:
                 f'"{self._path}" belongs to a running PostgreSQL server (process {server.process_id}), '
                 "which recycles its files"
             )
-        directory = scan_directory(self._files, self._path)
+        listed = scan_directory(self._files, self._path)
+        directory = listed
+        for timeline, found in list(self._found.items()):
+            if timeline not in listed.histories:
+                directory = directory.with_history(*found)
         if last is not None:
             if directory.identity != last.directory.identity:
                 raise DataCorrupted(f'"{self._path}" no longer holds the WAL that is being served')
@@ -160,8 +167,20 @@ class Follower:
             if not self._has_name(CoveredFile(name, identity)):
                 del self._distrusted[identity]
         if self._sync:
-            self._make_names_durable(directory)
+            self._make_names_durable(listed)
         return directory
+
+    def check_history(self, directory: WalDirectory, timeline: int, content: bytes) -> TimelineHistory:
+        """
+        Return what a history file says that came from elsewhere.
+
+        :raises walsender.errors.WalFileError: it is not the one of this WAL, or that cannot be found out.
+        """
+        return check_history(self._files, directory, timeline, content)
+
+    def add_history(self, history: TimelineHistory, content: bytes) -> None:
+        """From the next listing on a history counts that has no file in the directory."""
+        self._found[history.timeline] = history, content
 
     def _has_name(self, file: CoveredFile) -> bool:
         """Return whether a file still has its name, or the final name of a ``.partial``."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal
 
 from twisted.logger import Logger
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from walsender.lsn import Geometry
     from walsender.source.fetching import Fetching
     from walsender.source.follower import Follower, Look
+    from walsender.source.histories import HistorySearch
     from walsender.source.newest import NewestWal
     from walsender.source.permits import Permits
     from walsender.wal import WalDirectory
@@ -44,6 +46,7 @@ class HeldWal:
     :param follower: opens files.
     :param directory_mode: as `IWalSource.directory_mode`.
     :ivar fetching: gets what is not held; ``None``: nobody does.
+    :ivar histories: likewise, the history files.
     """
 
     _log = Logger()
@@ -60,6 +63,7 @@ class HeldWal:
         self.newest: NewestWal | None = None
         self.permits: Permits | None = None
         self.fetching: Fetching | None = None
+        self.histories: HistorySearch | None = None
 
     # IWalSource
 
@@ -113,7 +117,10 @@ class HeldWal:
             return TimelineEnd(self.flush_position)
         end = self._look.directory.history(self.timeline).switchpoint(timeline)
         if end is None:
-            raise StartPositionRefused(f"requested timeline {timeline} is not in this server's history")
+            raise StartPositionRefused(
+                f"requested timeline {timeline} is not in this server's history",
+                detail=self._why_unknown(self._without_history(self._directory_now)),
+            )
         switchpoint, next_timeline = end
         return TimelineEnd(self.geometry.position(switchpoint), next_timeline)
 
@@ -123,9 +130,23 @@ class HeldWal:
         content = self._look.directory.history_content(timeline)
         if content is None:
             raise WalFileMissing(
-                f'could not open file "pg_wal/{history_name(timeline)}": {os.strerror(errno.ENOENT)}'
+                f'could not open file "pg_wal/{history_name(timeline)}": {os.strerror(errno.ENOENT)}',
+                detail=None if self.histories is None else self.histories.why_missing(timeline) or None,
             )
         return content
+
+    def find_history(self, timeline: int | None = None) -> Deferred[None] | None:
+        """See `IWalSource`."""
+        if self.histories is None or self._look is None:
+            return None
+        directory = self._look.directory
+        if timeline is None:
+            wanted = self._without_history(directory)
+        else:
+            newest = max(self.timeline, *directory.timelines)
+            wanted = [timeline] if 1 < timeline <= newest and timeline not in directory.histories else []
+        searching = self.histories.search(wanted)
+        return None if searching is None else searching.addCallback(self._history_sought)
 
     def open_segment(self, timeline: int, segment_number: int) -> Deferred[OpenSegment]:
         """See `IWalSource`."""
@@ -172,6 +193,28 @@ class HeldWal:
 
     # Inside
 
+    @staticmethod
+    def _without_history(directory: WalDirectory) -> list[int]:
+        """Return the timelines that are newer than any of which the history is known, newest first."""
+        newer = takewhile(
+            lambda timeline: timeline > 1 and timeline not in directory.histories,
+            reversed(directory.timelines),
+        )
+        return list(newer)
+
+    def _why_unknown(self, timelines: list[int]) -> str | None:
+        """Return where the histories of *timelines* were looked for."""
+        if self.histories is None:
+            return None
+        reasons = (
+            self.histories.why_missing(timeline, f'File "pg_wal/{history_name(timeline)}"')
+            for timeline in timelines
+        )
+        return " ".join(filter(None, reasons)) or None
+
+    def _history_sought(self, found: bool) -> Deferred[None] | None:
+        """A history was looked for; show what has been found."""
+
     @property
     def directory(self) -> WalDirectory | None:
         """What is held; ``None``: nothing that is known of."""
@@ -207,7 +250,7 @@ class HeldWal:
         def not_fetched(reason: Failure) -> Failure:
             if not isinstance(reason.value, NotFetched):
                 return reason
-            unavailable.sought = reason.value.sought
+            unavailable.sought = reason.value.sought()
             return failure
 
         return fetching.get(timeline, number).addCallbacks(fetched, not_fetched)

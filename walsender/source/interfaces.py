@@ -105,6 +105,15 @@ class IWalSource(Interface):
         :raises walsender.errors.WalFileMissing: there is none.
         """
 
+    def find_history(timeline: int | None = None) -> Deferred[None] | None:
+        """
+        Look elsewhere for a history that is missing; called before what it would tell is told or refused.
+
+        :param timeline: whose; ``None``: of the newest timeline that is held, which may not be shown
+            because of it.
+        :returns: what fires when all is known that can be; ``None`` if there is nothing to wait for.
+        """
+
     def open_segment(timeline: int, segment_number: int) -> Deferred[OpenSegment]:
         """
         Return an open file to read *timeline*'s bytes of that segment from.

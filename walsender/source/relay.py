@@ -203,6 +203,17 @@ class RelaySource(HeldWal):
         )
         return written.addCallback(kept)
 
+    def keep_found_history(self, timeline: int, content: bytes) -> Deferred[None]:
+        """See `walsender.source.histories.IHistoryKeeper`."""
+        return Deferred.fromCoroutine(self._keep_found(timeline, content))
+
+    async def _keep_found(self, timeline: int, content: bytes) -> None:
+        history = await self._run_in_thread(self._follower.check_history, self._directory, timeline, content)
+        if self.known_history(timeline) is None:  # the upstream may have given it meanwhile
+            await self.keep_history(timeline, content)
+        assert self._look is not None, "a client has asked for it"
+        self._look = replace(self._look, directory=self._look.directory.with_history(history, content))
+
     def fill(self, timeline: int, start: int, until: int) -> Deferred[bool]:
         """See `walsender.upstream.receiver.IWalKeeper`."""
         if self._look is None:

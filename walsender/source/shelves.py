@@ -25,6 +25,7 @@ from twisted.internet.defer import Deferred
 from walsender.errors import DataCorrupted, file_error
 from walsender.source.segment_file import OpenSegment
 from walsender.wal import check_whole, parse_file_name
+from walsender.wal.scan import MAX_HISTORY_SIZE
 from walsender.wal.segment import PARTIAL
 
 if TYPE_CHECKING:
@@ -105,13 +106,33 @@ class _Scratch:
 class _Shelf:
     """What both shelves do alike."""
 
-    def __init__(self, run_in_thread: Callable[..., Deferred[Any]], scratch: IScratch) -> None:
+    def __init__(
+        self, run_in_thread: Callable[..., Deferred[Any]], files: FileOperations, scratch: IScratch
+    ) -> None:
         self._run_in_thread = run_in_thread
+        self._files = files
         self._scratch = scratch
 
     def begin(self) -> Deferred[str]:
         """See `walsender.source.fetching.IShelf`."""
         return self._run_in_thread(self._scratch.begin)
+
+    def read(self, directory: str, name: str) -> Deferred[bytes]:
+        """See `walsender.source.fetching.IShelf`."""
+        return self._run_in_thread(self._read, directory, name)
+
+    def _read(self, directory: str, name: str) -> bytes:
+        try:
+            descriptor = self._files.open(f"{directory}/{name}")
+            try:
+                content = self._files.read(descriptor, MAX_HISTORY_SIZE + 1, 0)
+            finally:
+                self._files.close(descriptor)
+        except OSError as error:
+            raise file_error(f'could not read fetched file "{name}"', error) from error
+        if len(content) > MAX_HISTORY_SIZE:
+            raise DataCorrupted(f'fetched file "{name}" is too long')
+        return content
 
     def discard(self, directory: str) -> Deferred[None]:
         """See `walsender.source.fetching.IShelf`."""
@@ -139,8 +160,7 @@ class TemporaryShelf(_Shelf):
     def __init__(
         self, run_in_thread: Callable[..., Deferred[Any]], files: FileOperations, source: INeeds
     ) -> None:
-        super().__init__(run_in_thread, _Scratch(None))
-        self._files = files
+        super().__init__(run_in_thread, files, _Scratch(None))
         self._source = source
 
     def keep(self, directory: str, name: str) -> Deferred[OpenSegment | None]:
@@ -197,10 +217,10 @@ class RelayShelf(_Shelf):
         check_room: Callable[[], object] = bool,
         scratch: IScratch | None = None,
     ) -> None:
-        super().__init__(run_in_thread, scratch or _Scratch(f"{path}/{FETCH_DIRECTORY}"))
+        super().__init__(run_in_thread, files, scratch or _Scratch(f"{path}/{FETCH_DIRECTORY}"))
         self._check_room = check_room
         self._run_commit = run_commit
-        self._files = files
+        self._writable = files
         self._path = path
         self._source = source
 
@@ -245,11 +265,11 @@ class RelayShelf(_Shelf):
                 self._files.path_identity(final)
             except FileNotFoundError:
                 self._compare(f"{directory}/{name}", name + PARTIAL, held)
-                self._files.rename(f"{directory}/{name}", final)
+                self._writable.rename(f"{directory}/{name}", final)
                 self._files.sync_directory(self._path)
                 if held:
                     with contextlib.suppress(FileNotFoundError):
-                        self._files.remove(final + PARTIAL)  # all that counts of it is in the other
+                        self._writable.remove(final + PARTIAL)  # all that counts of it is in the other
             else:
                 self._files.sync_directory(self._path)
         except OSError as error:

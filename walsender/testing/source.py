@@ -57,6 +57,8 @@ class ScriptedSource:
     :ivar newest: see `IWalSource`.
     :ivar holding: opening a segment waits for `release`.
     :ivar open_error: opening a segment fails with it.
+    :ivar finding: what `find_history` returns.
+    :ivar sought: what that was asked for, in order.
     :ivar opened: numbers of the segments that were asked for, in order.
     :ivar subscribers: who follows.
     """
@@ -85,6 +87,8 @@ class ScriptedSource:
         self.sparse = sparse
         self.holding = False
         self.open_error: Exception | None = None
+        self.finding: Deferred[None] | None = None
+        self.sought: list[int | None] = []
         self.opened: list[int] = []
         self.subscribers: list[IWalSubscriber] = []
         self.histories: dict[int, bytes] = {}
@@ -187,6 +191,11 @@ class ScriptedSource:
                 f'could not open file "pg_wal/{timeline:08X}.history": No such file or directory'
             )
         return self.histories[timeline]
+
+    def find_history(self, timeline: int | None = None) -> Deferred[None] | None:
+        """See `IWalSource`."""
+        self.sought.append(timeline)
+        return self.finding
 
     def open_segment(self, timeline: int, segment_number: int) -> Deferred[OpenSegment]:
         """See `IWalSource`."""

@@ -20,7 +20,7 @@ from .segment import (
     segment_name,
 )
 from .verify import VerifiedWal, verify_wal
-from .whole import check_whole
+from .whole import check_history, check_whole
 
 __all__ = [
     "FORMATS",
@@ -47,6 +47,7 @@ __all__ = [
     "WalIdentity",
     "WritableFiles",
     "base_name",
+    "check_history",
     "check_whole",
     "find_current_end",
     "find_end",

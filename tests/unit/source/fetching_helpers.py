@@ -11,12 +11,16 @@ from source_helpers import MIB, SourceTestCase
 from twisted.internet.defer import Deferred
 
 from walsender.errors import WalFileError
-from walsender.source import DirectorySource, Fetching, OpenSegment, TemporaryShelf
+from walsender.source import DirectorySource, Fetching, HistorySearch, OpenSegment, TemporaryShelf
 from walsender.testing.wal_maker import WalMaker
 from walsender.wal import REAL_FILES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Container, Sequence
+
+
+def _put(directory: str, name: str, content: bytes) -> None:
+    Path(directory, name).write_bytes(content)
 
 
 class Provider:
@@ -28,6 +32,7 @@ class Provider:
     :ivar error: it fails with it.
     :ivar asked: for which files, in order.
     :ivar cancelled: which of them were given up.
+    :ivar put: makes a file, by directory, name and content.
     """
 
     def __init__(self, files: dict[str, bytes], description: str = "the archive") -> None:
@@ -37,6 +42,7 @@ class Provider:
         self.error: Exception | None = None
         self.asked: list[str] = []
         self.cancelled: list[str] = []
+        self.put: Callable[[str, str, bytes], object] = _put
         self._held: dict[str, tuple[Deferred[bool], str]] = {}
 
     def fetch(self, name: str, directory: str) -> Deferred[bool]:
@@ -59,7 +65,7 @@ class Provider:
         if self.error is not None:
             answer.errback(self.error)
         elif name in self.files:
-            Path(directory, name).write_bytes(self.files[name])
+            self.put(directory, name, self.files[name])
             answer.callback(True)
         else:
             answer.callback(False)
@@ -83,16 +89,31 @@ class FetchingTestCase(SourceTestCase):
         return maker
 
     def fetching_source(
-        self, maker: WalMaker, providers: Sequence[Provider], *, held: int | None = None
+        self,
+        maker: WalMaker,
+        providers: Sequence[Provider],
+        *,
+        held: int | None = None,
+        histories: Container[int] | None = None,
     ) -> DirectorySource:
-        """Write what is held, and return a started source."""
+        """
+        Write what is held, and return a started source.
+
+        :param held: number of the first segment.
+        :param histories: timelines; ``None``: all.
+        """
         for name, content in maker.files().items():
-            if name.endswith(".history") or int(name[16:], 16) >= (self.HELD if held is None else held):
+            if name.endswith(".history"):
+                is_held = histories is None or int(name[:8], 16) in histories
+            else:
+                is_held = int(name[16:], 16) >= (self.HELD if held is None else held)
+            if is_held:
                 (self.path / name).write_bytes(content)
         source = DirectorySource(self.clock, self.threads, self.files, str(self.path))
         self.patch_temporary_directory()
         shelf = TemporaryShelf(self.threads, REAL_FILES, source)
         source.fetching = Fetching(self.clock, shelf, source, providers)
+        source.histories = HistorySearch(self.clock, source.fetching, source)
         source.start()
         self.addCleanup(source.stop)
         return source

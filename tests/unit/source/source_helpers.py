@@ -12,12 +12,15 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from walsender.simulate.files import WalFiles
 from walsender.source import DirectorySource, IWalSubscriber
 from walsender.testing.wal_maker import WalMaker
 from walsender.wal import REAL_FILES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from walsender.simulate.disk import SimulatedDisk
 
 MIB = 1 << 20
 DELAY = 0.2
@@ -127,6 +130,16 @@ def some_wal(**options: Any) -> WalMaker:
     maker = WalMaker(**options)
     maker.fill_to(maker.position + MIB + MIB // 2, 20_000)
     return maker
+
+
+def put_durably(disk: SimulatedDisk, directory: str, name: str, content: bytes) -> None:
+    """Make a file that a power failure does not take."""
+    files = WalFiles(disk)
+    descriptor = files.create(f"{directory}/{name}")
+    files.write(descriptor, [content], 0)
+    files.sync(descriptor)
+    files.close(descriptor)
+    files.sync_directory(directory)
 
 
 class SourceTestCase(SynchronousTestCase):

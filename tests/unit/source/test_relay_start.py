@@ -6,7 +6,7 @@ import errno
 import random
 from typing import TYPE_CHECKING
 
-from source_helpers import FIRST, MIB, SECOND, SourceTestCase, Threads
+from source_helpers import FIRST, MIB, SECOND, SourceTestCase, Threads, put_durably
 
 from walsender.simulate.cluster import Cluster
 from walsender.simulate.disk import SimulatedDisk
@@ -41,12 +41,7 @@ class RelayStartTests(SourceTestCase):
 
     def put(self, name: str, content: bytes) -> None:
         """Make a durable file."""
-        files = WalFiles(self.disk)
-        descriptor = files.create(f"{WAL}/{name}")
-        files.write(descriptor, [content], 0)
-        files.sync(descriptor)
-        files.close(descriptor)
-        files.sync_directory(WAL)
+        put_durably(self.disk, WAL, name, content)
 
     def file(self, name: str) -> File:
         """Return a file."""
