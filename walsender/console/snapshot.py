@@ -10,6 +10,8 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from walsender.timings import Timings
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -33,6 +35,7 @@ class ServerView:
     :ivar conninfo: of the upstream, without secrets.
     :ivar directory: the WAL files; ``None``: nothing is known of files.
     :ivar started_at: seconds since 1970; likewise *configured_at*.
+    :ivar timings: of its disk.
     """
 
     source: IWalSource
@@ -44,6 +47,7 @@ class ServerView:
     conninfo: Callable[[], str] = str
     directory: Callable[[], WalDirectory | None] = lambda: None
     configured_at: Callable[[], float] = lambda: 0.0
+    timings: Timings = field(default_factory=Timings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+from walsender.timings import BUCKETS
 
 from .picture import TWISTED_VERSION, VERSION, upstream_lag
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from walsender.console.snapshot import Snapshot
     from walsender.sender.slot_table import WalSenderEntry
+    from walsender.timings import Stopwatch, Timings
     from walsender.upstream import ReceiverStatus
 
     from .picture import Picture
@@ -87,6 +90,7 @@ class PictureCollector:
         sent = CounterMetricFamily("walsender_sent_bytes", "WAL sent to all clients together.")
         sent.add_metric((), picture.sent_bytes)
         yield sent
+        yield from _disk(picture.timings, is_relay=picture.is_relay)
         if picture.is_relay:
             yield from _upstream(picture.receiver)
         if picture.server is not None:
@@ -101,6 +105,25 @@ def _gauge(name: str, help_text: str, labels: dict[str, str], value: float) -> G
     family = GaugeMetricFamily(name, help_text, labels=tuple(labels))
     family.add_metric(tuple(labels.values()), float(value))
     return family
+
+
+def _disk(timings: Timings, *, is_relay: bool) -> Iterator[Metric]:
+    yield _gauge("walsender_disk_silent_seconds", "How long the disk has not answered.", {}, timings.stuck())
+    yield _histogram("walsender_fsync_seconds", "How long it takes to flush a file with WAL.", timings.flush)
+    if is_relay:
+        yield _histogram(
+            "walsender_receive_seconds",
+            "How long it takes from when WAL has come until it is durable.",
+            timings.receive,
+        )
+
+
+def _histogram(name: str, help_text: str, stopwatch: Stopwatch) -> HistogramMetricFamily:
+    counts, total = stopwatch.histogram()
+    bounds = [*map(str, BUCKETS), "+Inf"]
+    return HistogramMetricFamily(
+        name, help_text, buckets=list(zip(bounds, counts, strict=True)), sum_value=total
+    )
 
 
 def _upstream(receiver: ReceiverStatus | None) -> Iterator[Metric]:
@@ -138,6 +161,9 @@ def _wal(server: Snapshot) -> Iterator[Metric]:
     yield _gauge("walsender_timeline", "The current timeline.", {}, server.timeline)
     yield _gauge("walsender_flush_lsn_bytes", "Up to where standbys may have WAL.", {}, server.flush_position)
     yield _gauge("walsender_segment_size_bytes", "Size of a segment.", {}, server.geometry.segment_size)
+    most = next((int(one.setting) for one in server.settings if one.name == "max_wal_directory_size"), -1)
+    if most >= 0:
+        yield _gauge("walsender_max_wal_directory_size_bytes", "How much WAL there may be.", {}, most << 20)
     directory = server.directory
     if directory is None:
         return

@@ -14,6 +14,7 @@ from walsender.console.snapshot import ServerView, Snapshot, take
 
 if TYPE_CHECKING:
     from walsender.sender.slot_table import WalSenderEntry
+    from walsender.timings import Timings
     from walsender.upstream import ReceiverStatus
 
 
@@ -38,6 +39,7 @@ class Picture:
     :ivar is_relay: there is an upstream, connected or not.
     :ivar receiver: ``None``: nothing is received.
     :ivar sent_bytes: WAL that has been sent to all since the start.
+    :ivar timings: of the disk.
     """
 
     now: float
@@ -47,6 +49,7 @@ class Picture:
     receiver: ReceiverStatus | None
     sent_bytes: int
     max_wal_senders: int
+    timings: Timings
 
     @property
     def walsenders(self) -> tuple[WalSenderEntry, ...]:
@@ -64,6 +67,7 @@ def look(view: ServerView, now: float) -> Picture:
         view.receiver(),
         view.slot_table.sent_bytes,
         view.slot_table.limit,
+        view.timings,
     )
 
 
