@@ -166,6 +166,7 @@ class WalSenderService(Service):
             conninfo=lambda: without_password(self.settings.primary_conninfo),
             directory=lambda: self.source.directory,
             configured_at=lambda: self._configured_at,
+            timings=self._supply.timings,
         )
         self.factory.console = Console(view, self.factory, run_in_thread, reactor.seconds, self.reload)
         if identity is None:

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from relay_helpers import make_primary, make_relay, wait_for_streaming
 from twistd_helpers import make_wal
 
+from walsender import __main__ as program
 from walsender.testing.installation import PostgresInstallation
 from walsender.testing.postgres import PgReceiveWal
 from walsender.testing.processes import WalsenderProcess, wait_until
@@ -112,6 +113,11 @@ def test_fromTheFirstByteToTheEnd(site: Site) -> None:
     assert 0 <= held_back < 1 << 20
     assert site.value("walsender_flush_lsn_bytes") >= end
     assert site.value("walsender_sent_bytes_total") - before > 1 << 20
+    # Each commit has been flushed, and may have been in two files.
+    received, flushed = (site.value(f"walsender_{what}_seconds_count") for what in ("receive", "fsync"))
+    assert flushed >= received > 0
+    assert site.value("walsender_receive_seconds_sum") > 0
+    assert site.value("walsender_disk_silent_seconds") < 60
     ((labels, status),) = metrics["pg_stat_wal_receiver_status"]
     assert (labels["upstream_host"], status) == ("127.0.0.1", 2)
     wait_until(lambda: site.get("/readiness?lag=1kB")[0] == 200, 30, "the relay to be level")
@@ -135,8 +141,15 @@ def test_fromTheFirstByteToTheEnd(site: Site) -> None:
     assert "Traceback" not in site.relay.log_text()
 
 
-def test_drain(archive_space: Path) -> None:
-    """While the server drains, load balancers are told to send nobody, and metrics are still there."""
+def probe(server: WalsenderProcess) -> int:
+    """Return the exit status of ``python -m walsender probe``."""
+    found = _HTTP.search(server.log_text())
+    assert found is not None
+    return program.main(["probe", f"http://127.0.0.1:{found[1]}/health"])
+
+
+def test_drain(archive_space: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """While the server drains, load balancers and probes are told so, and metrics are still there."""
     space = archive_space / "drain"
     space.mkdir()
     make_wal(space / "wal")
@@ -148,8 +161,14 @@ def test_drain(archive_space: Path) -> None:
         with closing(standby):  # which confirms nothing
             standby.cursor().start_replication(start_lsn="0/100000")
             assert [get(server, path)[0] for path in ("/health", "/readiness")] == [200, 200]
+            assert probe(server) == 0
+            assert json.loads(capsys.readouterr().out) == {"ok": True}
             server.signal(signal.SIGUSR2)
             wait_until(lambda: get(server, "/health")[0] == 503, 30, "the drain to begin", logs=[server])
             found = [get(server, path)[0] for path in ("/readiness", "/liveness", "/metrics")]
             assert found == [503, 200, 200]
+            assert probe(server) == 1
+            assert json.loads(capsys.readouterr().out) == {"ok": False, "reason": "shutting down"}
         assert server.wait() == 0
+        assert probe(server) == 1
+        assert capsys.readouterr().err.endswith("/health: [Errno 111] Connection refused\n")

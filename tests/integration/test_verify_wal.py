@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,12 +14,11 @@ from twistd_helpers import Refusals, Twistd, make_wal, small_place
 from walsender.lsn import LSN
 from walsender.testing.compression import compress_file
 from walsender.testing.postgres import Cluster, started
-from walsender.testing.processes import WalsenderProcess
+from walsender.testing.processes import WalsenderProcess, run_program
 from walsender.testing.raw_client import RawClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from walsender.testing.installation import PostgresInstallation
 
@@ -41,6 +42,17 @@ def refusal(place: Path, *options: str) -> str:
     assert (status, output, refusals.left) == (1, "", [])
     assert line.count("\n") == 1
     return line.removeprefix("walsender: ").strip()
+
+
+def check(directory: Path) -> tuple[int, list[str]]:
+    """Return exit status and lines of ``python -m walsender check``."""
+    done = run_program(
+        [sys.executable, "-bb", "-m", "walsender", "check", directory],
+        directory=Path(__file__).parents[2],
+        check=False,
+    )
+    assert done.stderr == ""
+    return done.returncode, done.stdout.splitlines()
 
 
 def spoil(path: Path, offset: int) -> None:
@@ -143,6 +155,9 @@ def test_deadServer(installation: PostgresInstallation, space: Path) -> None:
         shutil.copytree(primary.data_directory / "pg_wal", space / "wal")
     names = sorted(path.name for path in (space / "wal").iterdir() if path.is_file())
     assert names[-1] > newest, "no recycled files, so this is no test"
+    status, said = check(space / "wal")
+    assert (status, said[-1]) == (0, "clean"), said
+    assert "behind that without WAL" in said[1]
     with WalsenderProcess(space / "wal", "--verify-wal", "on", log_file=space / "walsender.log") as process:
         match = re.search(r"verified WAL from (\S+) to (\S+): \d+ records", process.log_text())
         assert match is not None, process.log_text()
@@ -170,3 +185,6 @@ def test_deadServer(installation: PostgresInstallation, space: Path) -> None:
         told = installation.run("pg_waldump", "--quiet", *range_, check=False).stderr
         assert re.search(rf"checksum in record at {wrong}$", told.strip()), told
         assert f"(LSN {wrong}): incorrect " in refusal(place, "--verify-wal", str(begin))
+        status, said = check(place / "wal")
+        assert (status, said[-1]) == (1, "not clean: 1 problem"), said
+        assert f"(LSN {wrong}): incorrect " in said[1]

