@@ -61,3 +61,5 @@ SOURCES: Final = (
     *(Source("npm", version) for version in (PACKAGES if COMPLETE else ())),
     *WITH_CLIENTS,
 )
+#: Servers of the wheel have no TLS.
+WITH_TLS: Final = tuple(source for source in SOURCES if source.kind != "wheel")

@@ -8,13 +8,15 @@ what is answered, field by field, to bytes that libpq would not send.  Servers o
 from __future__ import annotations
 
 import contextlib
+import os
+import pwd
 import shutil
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import psycopg
 import pytest
-from matrix_sources import SOURCES
+from matrix_sources import SOURCES, WITH_TLS
 
 from walsender.testing.certificates import Authority
 from walsender.testing.postgres import Cluster
@@ -45,7 +47,13 @@ hostssl   replication  anyone    all  trust          clientcert=verify-ca
 hostssl   replication  twofold   all  scram-sha-256  clientcert=verify-full
 hostssl   replication  mapped    all  cert           map=m
 """
-_IDENT: Final = "m standby mapped\n"
+# Who we are is known when the test runs.
+_HBA_LOCAL: Final = """\
+local     replication  {me},stranger  peer
+local     replication  both,either    peer  map=peers
+local     replication  trusted        trust
+"""
+_IDENT: Final = "m standby mapped\npeers {me} both\npeers nobody-such either\n"
 _PASSWORDS: Final = ("clear", "scram", "plain", "either", "secret", "twofold")
 _OTHERS: Final = (
     "refused",
@@ -57,6 +65,8 @@ _OTHERS: Final = (
     "mapped",
     "without1",
     "without2",
+    "stranger",
+    "both",
 )
 _OLDEST: Final = 14  # before it the words for encryption are others
 _FIRST_DIRECT: Final = 17
@@ -77,13 +87,14 @@ class Servers(NamedTuple):
 
 def _make(installation: PostgresInstallation, space: Path, *, tls: bool) -> Servers:
     real = Cluster.create(installation, space / "data")
-    hba = _HBA + (_HBA_TLS if tls else "")
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    hba = _HBA_LOCAL.format(me=me) + _HBA + (_HBA_TLS if tls else "")
     (space / "data" / "pg_hba.conf").write_text(
         f"local all postgres trust\nhost all postgres all trust\n{hba}"
     )
     (space / "hba").write_text(hba)
     for path in (space / "ident", space / "data" / "pg_ident.conf"):
-        path.write_text(_IDENT)
+        path.write_text(_IDENT.format(me=me))
     options = ["--hba-file", str(space / "hba"), "--ident-file", str(space / "ident")]
     options += ["--auth-file", str(space / "users")]
     if tls:
@@ -91,10 +102,12 @@ def _make(installation: PostgresInstallation, space: Path, *, tls: bool) -> Serv
         certificate, key = authority.issue("localhost", "server")
         authority.issue("standby")
         authority.issue("twofold")
+        taken_back = authority.revoke(authority.issue("standby", "revoked")[0])
         Authority(space, "stranger").issue("standby", "forged")
         names = {"ssl_cert_file": certificate, "ssl_key_file": key, "ssl_ca_file": authority.path}
+        names["ssl_crl_file"] = taken_back
         # PostgreSQL wants the key to be its own; libpq wants its keys to be ours.
-        for path in (certificate, key, authority.path):
+        for path in names.values():
             installation.account.own(path)
         real.settings |= {"ssl": "on", **{name: str(path) for name, path in names.items()}}
         for name, path in names.items():
@@ -103,8 +116,8 @@ def _make(installation: PostgresInstallation, space: Path, *, tls: bool) -> Serv
     real.start()
     for name in _PASSWORDS:
         real.sql(f"CREATE ROLE {name} LOGIN REPLICATION PASSWORD 'p w-{name}'")
-    for name in _OTHERS:
-        real.sql(f"CREATE ROLE {name} LOGIN REPLICATION")
+    for name in (*_OTHERS, me):
+        real.sql(f'CREATE ROLE "{name}" LOGIN REPLICATION')
     verifiers = real.sql("SELECT rolname || ' ' || rolpassword FROM pg_authid WHERE rolpassword IS NOT NULL")
     stored = dict(line.split(" ", 1) for line in verifiers.splitlines())
     stored["plain"] = "p w-plain"
@@ -113,13 +126,14 @@ def _make(installation: PostgresInstallation, space: Path, *, tls: bool) -> Serv
     (space / "wal").mkdir()
     for path in (space / "data" / "pg_wal").glob("0000*"):
         shutil.copy(path, space / "wal")
-    ours = WalsenderProcess(space / "wal", *options, log_file=space / "walsender.log")
+    options += ["--listen", f"unix:{space}/.s.PGSQL.{real.port}"]
+    ours = WalsenderProcess(space / "wal", *options, log_file=space / "walsender.log", strict=False)
     return Servers(ours, real, space, installation.major)
 
 
 _SOURCES: Final = [source for source in SOURCES if int(source.version.partition(".")[0]) >= _OLDEST]
 _WITHOUT_TLS: Final = [source for source in _SOURCES if source.kind == "wheel"]
-_WITH_TLS: Final = [source for source in _SOURCES if source.kind != "wheel"]
+_WITH_TLS: Final = [source for source in _SOURCES if source in WITH_TLS]
 
 _WITH_DIRECT_TLS: Final = [
     source for source in _WITH_TLS if int(source.version.partition(".")[0]) >= _FIRST_DIRECT
@@ -195,6 +209,14 @@ for _user in ("clear", "scram", "plain", "either"):
             require_auth="scram-sha-256",
         ),
     ]
+_LOCAL: Final = [
+    _case("peer: we", ""),
+    _case("peer: another", 'Peer authentication failed for user "stranger"', user="stranger"),
+    _case("peer: mapped", "", user="both"),
+    _case("peer: not mapped", 'Peer authentication failed for user "either"', user="either"),
+    _case("trust", "", user="trusted"),
+    _case("no line", 'no pg_hba.conf entry for replication connection from host "[local]"', user="clear"),
+]
 for _user in ("unknown1", "unknown2", "without1", "without2"):
     _PLAIN.append(_case(_user, _wrong(_user), user=_user, password="p w"))
 
@@ -251,6 +273,7 @@ _TLS: Final = [
     ),
     _case("cert: none", "connection requires a valid client certificate", user="standby", sslmode="require"),
     _case("cert: forged", "unknown ca", user="standby", sslmode="require", sslcert="forged"),
+    _case("cert: revoked", "certificate revoked", user="standby", sslmode="require", sslcert="revoked"),
     _case("cert: mapped", "", user="mapped", sslmode="require", sslcert="standby"),
     _case(
         "cert: not mapped",
@@ -323,13 +346,27 @@ def test_libpq(servers: Servers, case: Case) -> None:
     _check(servers, case)
 
 
+@pytest.mark.parametrize("case", _LOCAL, ids=_named)
+@pytest.mark.parametrize("servers", _SOURCES, indirect=True, ids=str)
+def test_unixSocket(servers: Servers, case: Case) -> None:
+    """On a unix socket, where the system says who is there."""
+    port, options = servers.real.port, {"user": pwd.getpwuid(os.geteuid()).pw_name, **case.options}
+    told = []
+    for directory in (servers.files, servers.real.socket_directory):
+        there = case._replace(options={**options, "host": str(directory)})
+        told.append(_outcome(there, servers.files, port).rpartition(" failed: ")[2])
+    assert told[0] == told[1]
+    assert case.expected in told[0]
+    assert bool(case.expected) == bool(told[0]), told[0]
+
+
 @pytest.mark.parametrize("servers", _WITHOUT_TLS, indirect=True, ids=str)
 def test_noTLS(servers: Servers) -> None:
     """Who insists on TLS that is not there goes away."""
     _check(servers, _case("none", "server does not support SSL", user="trusted", sslmode="require"))
 
 
-if _WITH_TLS:  # the wheel's servers have none
+if _WITH_TLS:  # only the whole matrix has any
 
     @pytest.mark.parametrize("case", _TLS, ids=_named)
     @pytest.mark.parametrize("servers", _WITH_TLS, indirect=True, ids=str)

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
-from matrix_sources import WITH_CLIENTS
+from matrix_sources import WITH_CLIENTS, WITH_TLS
 from psycopg2.extras import PhysicalReplicationConnection
 
 from walsender.lsn import LSN
 from walsender.testing.cascade import Cascade
-from walsender.testing.postgres import PgBench, PgReceiveWal, started
+from walsender.testing.certificates import Authority
+from walsender.testing.postgres import Cluster, PgBench, PgReceiveWal, started
+from walsender.testing.processes import WalsenderProcess, conninfo
 from walsender.testing.raw_client import RawClient
 
 if TYPE_CHECKING:
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from matrix_sources import Source
 
     from walsender.testing.postgres import PostgresInstallation
-    from walsender.testing.processes import WalsenderProcess
 
 
 def test_cascade(
@@ -54,6 +55,45 @@ def test_archive_command(archive: CommandArchive, server: WalsenderProcess, spac
     with started(archive.follow(server, space / "standby")) as standby:
         standby.wait_for_replay(archive.end)
         assert standby.sql(PgBench.CONTENTS) == archive.contents
+
+
+if WITH_TLS:  # only the whole matrix has any
+
+    @pytest.mark.parametrize("source", WITH_TLS, indirect=True, ids=str)
+    def test_tls(archive: CommandArchive, space: Path) -> None:
+        """A standby that wants our certificate, and is asked for its own, equals the primary."""
+        authority = Authority(space)
+        certificate, key = authority.issue("localhost", "server")
+        mine, my_key = authority.issue("standby")
+        (space / "hba").write_text("hostssl replication standby all cert\n")
+        archive.installation.account.own(my_key)
+        options = {
+            "ssl": "on",
+            "ssl_cert_file": certificate,
+            "ssl_key_file": key,
+            "ssl_ca_file": authority.path,
+            "hba_file": space / "hba",
+            "state_directory": space / "state",
+        }
+        settings = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+        with WalsenderProcess(archive.directory, *settings, log_file=space / "walsender.log") as server:
+            following = conninfo(
+                host="localhost",
+                port=str(server.port),
+                user="standby",
+                sslmode="verify-full",
+                sslrootcert=str(authority.path),
+                sslcert=str(mine),
+                sslkey=str(my_key),
+            )
+            backup, directory = archive.backup, space / "standby"
+            follower = Cluster.standby(archive.installation, backup, directory, primary_conninfo=following)
+            with started(follower) as standby:
+                standby.wait_for_replay(archive.end)
+                assert standby.sql(PgBench.CONTENTS) == archive.contents
+                encrypted = standby.sql("SELECT conninfo FROM pg_stat_wal_receiver")
+                assert "sslmode=verify-full" in encrypted
+            assert "Traceback" not in server.log_text()
 
 
 @pytest.mark.parametrize("receiver", WITH_CLIENTS, ids=str)

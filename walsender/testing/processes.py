@@ -305,10 +305,7 @@ def _end_all() -> None:
 
 _LISTENING: Final = re.compile(r"walsender listening on ([\d.]+|\[[0-9a-f:]+\]):(\d+)\s*$", re.MULTILINE)
 
-_TWISTD: Final = (
-    *(sys.executable, "-bb", "-c", "from twisted.scripts.twistd import run; run()"),
-    *("--nodaemon", "--pidfile="),
-)
+_TWISTD: Final = ("-c", "from twisted.scripts.twistd import run; run()", "--nodaemon", "--pidfile=")
 
 
 class WalsenderProcess(ChildProcess):
@@ -316,6 +313,7 @@ class WalsenderProcess(ChildProcess):
     A ``twistd -n walsender`` of this environment, as the current user, ready to be connected to.
 
     :param launcher: a command that becomes the one behind it, as ``nice`` does.
+    :param strict: bytes that are compared with texts are errors, which those of Twisted's unix sockets are.
     :ivar host: the numeric address that it listens on.
     :ivar port: the TCP port that it listens on.
     """
@@ -328,10 +326,13 @@ class WalsenderProcess(ChildProcess):
         listen: str = "tcp:0:interface=127.0.0.1",
         timeout_s: float = 20,
         launcher: Sequence[str | Path] = (),
+        strict: bool = True,
     ) -> None:
+        python = [sys.executable, *(["-bb"] if strict else [])]
+        walsender = ["walsender", "--wal-directory", str(directory), "--listen", listen, *options]
         super().__init__(
             "walsender",
-            [*launcher, *_TWISTD, "walsender", "--wal-directory", directory, "--listen", listen, *options],
+            [*launcher, *python, *_TWISTD, *walsender],
             log_file,
             environment=source_environment(),
         )
