@@ -105,6 +105,7 @@ def encoded(
                 values.append(None)
                 continue
             data = binary_of(value, column.type) if form else encode_text(text_of(value, column.type, zone))
+            budget.step(len(data))
             budget.take(len(data))
             values.append(data)
         budget.step()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 LINES_A_MINUTE: Final = 100
 """How many of the clients that are not let in have a line of their own when they go."""
 
+_LONGEST: Final = 2000  # characters of a text that may quote what the client has said
 _HEADER_SIZE: Final = 5  # bytes: a message's type and length
 
 
@@ -82,7 +83,7 @@ class ConnectionLog:
             "{client} {severity}: {message}{detail}",
             client=self.client,
             severity=severity,
-            message=printable(error.message),
+            message=printable(error.message[:_LONGEST]),
             detail=detail,
         )
 

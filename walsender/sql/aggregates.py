@@ -56,10 +56,12 @@ def find_aggregate(name: str, types: Sequence[PgType]) -> Aggregate | None:
         case "sum" | "avg":
             return _sum(kind, average=name == "avg")
         case "array_agg" if (array := array_of(kind)) is not None:
-            return Aggregate(
-                (kind,), array, lambda _, rows: tuple(row[0] for row in rows) or None, takes_nulls=True
-            )
+            return Aggregate((kind,), array, _array_agg, takes_nulls=True)
     return None
+
+
+def _array_agg(environment: Environment, rows: Sequence[tuple[Any, ...]]) -> tuple[Any, ...] | None:
+    return environment.budget.made(tuple(row[0] for row in rows)) or None
 
 
 def _string_agg(environment: Environment, rows: Sequence[tuple[Any, ...]]) -> str | None:

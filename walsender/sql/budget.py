@@ -8,16 +8,23 @@ patterns are matched by code of our own (`walsender.sql.patterns`): Python's wou
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from .errors import LimitExceeded, StatementTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
+
+T = TypeVar("T")
+Row = TypeVar("Row", bound="Sequence[object]")
 
 MAX_SECONDS: Final = 2.0
 MAX_BYTES: Final = 16 << 20
 MAX_ROWS: Final = 100_000
+
+# What Python does with one text it does without letting other threads run: some milliseconds for this many
+# characters, whatever it is.
+MAX_TEXT: Final = 1 << 20
 
 _EVERY: Final = 256  # steps between two looks at the clock
 
@@ -27,6 +34,9 @@ _REST_EVERY: Final = 0.0005  # seconds
 _REST: Final = 0.00001  # seconds
 
 _ROW_BYTES: Final = MAX_BYTES // MAX_ROWS
+_VALUE_BYTES: Final = 64  # what is not longer comes with its row
+_ITEM_BYTES: Final = 8
+_MAX_KEYS: Final = 8 << 20
 
 
 class Budget:
@@ -79,15 +89,64 @@ class Budget:
         """
         Account for a text of *size* characters.
 
-        :raises LimitExceeded: there is no memory left.
+        :raises LimitExceeded: there is no memory left, or no text may be so long.
         """
+        if size > MAX_TEXT:
+            raise LimitExceeded(
+                "value is too long", detail=f"A text or an array may have {MAX_TEXT >> 20} MB here."
+            )
+        self._take(size)
+
+    def _take(self, size: int) -> None:
         self._bytes -= size
         if self._bytes < 0:
             raise LimitExceeded(
                 "statement needs too much memory", detail=f"It may use {MAX_BYTES >> 20} MB here."
             )
 
-    def keep_row(self) -> None:
+    def made(self, value: T) -> T:
+        """
+        Account for a value that has been computed, and return it.
+
+        :raises LimitExceeded: there is no memory left, or it is too long.
+        """
+        size = _size(value)
+        if size > _VALUE_BYTES:
+            self.step(size)
+            self.take(size)
+        return value
+
+    def keep_row(self, row: Sequence[object] = ()) -> None:
         """Account for a row that is kept."""
         self.step()
-        self.take(_ROW_BYTES)
+        self._take(max(_ROW_BYTES, _VALUE_BYTES * len(row)))
+
+    def kept(self, rows: Iterable[Row]) -> list[Row]:
+        """Return *rows*, as many as there may be."""
+        found = []
+        for row in rows:
+            self.keep_row(row)
+            found.append(row)
+        return found
+
+    def sorted_by(self, keys: Iterable[object]) -> None:
+        """
+        Account for rows that are about to be sorted by *keys*, without letting other threads run.
+
+        :raises LimitExceeded: there is too much to compare.
+        """
+        size = 0
+        for key in keys:
+            self.step()
+            size += _size(key)
+        if size > _MAX_KEYS:
+            raise LimitExceeded(
+                "statement has too much to sort", detail=f"Its keys may be {_MAX_KEYS >> 20} MB here."
+            )
+
+
+def _size(value: object) -> int:
+    """Return how many bytes a text or an array has, about; 0 of anything else."""
+    if isinstance(value, str):
+        return len(value)
+    return sum(_ITEM_BYTES + _size(one) for one in value) if isinstance(value, tuple) else 0

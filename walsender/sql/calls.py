@@ -99,7 +99,7 @@ class CallCompiler(ConditionCompiler):
             values = [argument(frame) for argument in arguments]
             if strict and None in values:
                 return None
-            return call(environment, *values)
+            return environment.budget.made(call(environment, *values))
 
         return value
 

@@ -16,7 +16,7 @@ from walsender.errors import InvalidLSN
 from walsender.lsn import LSN
 from walsender.wire import cut_name, decode_text, encode_text
 
-from .errors import InvalidBinary, InvalidText, NotSupported
+from .errors import InvalidBinary, InvalidDatetime, InvalidText, NotSupported
 from .numbers import (
     float_text,
     numeric_text,
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _TRUE: Final = ("true", "yes", "on", "1", "t", "tr", "tru", "y", "ye")
 _FALSE: Final = ("false", "no", "off", "0", "f", "fa", "fal", "fals", "n", "of")
+_LONGEST: Final = 4096  # characters of a text that may be a value of something else; blanks count, too
+_SHOWN: Final = 100
+_TIMES: Final = frozenset(("date", "timestamp", "timestamptz", "interval"))
 _PLAIN_ITEM: Final = frozenset('{},"\\ \t\n\r\f\v')
 
 
@@ -51,6 +54,12 @@ def parse(text: str, pg_type: PgType, zone: tzinfo, now: int) -> Any:
             return cut_name(text)
         case "bpchar":
             return text
+    if pg_type.element:
+        return _parse_array(text, BY_NAME[pg_type.element], zone, now)
+    if len(text) > _LONGEST:
+        refusal = InvalidDatetime if pg_type.name in _TIMES else InvalidText
+        raise refusal(f'invalid input syntax for type {pg_type.title}: "{text[:_SHOWN]}…"')
+    match pg_type.name:
         case "bool":
             return _parse_bool(text)
         case "int2" | "int4" | "int8":
@@ -76,8 +85,6 @@ def parse(text: str, pg_type: PgType, zone: tzinfo, now: int) -> Any:
             return parse_interval(text)
         case "inet":
             return _parse_inet(text)
-    if pg_type.element:
-        return _parse_array(text, BY_NAME[pg_type.element], zone, now)
     raise NotSupported(f"cannot read values of type {pg_type.title}")
 
 

@@ -195,7 +195,7 @@ class Coercion:
 
         def value(frame: Frame) -> Any:
             found = inner(frame)
-            return None if found is None else convert(environment, found)
+            return None if found is None else environment.budget.made(convert(environment, found))
 
         return Typed(target, value)
 
@@ -299,8 +299,11 @@ class Coercion:
             rank = 1 if nulls_first == key.descending else -1
             steps.append((_ranked(place, rank, sort_key(kind)), key.descending))
 
+        budget = self._environment.budget
+
         def sort(rows: list[Any]) -> None:
             for ranked, descending in reversed(steps):
+                budget.sorted_by(ranked(row)[1] for row in rows)
                 rows.sort(key=ranked, reverse=descending)
 
         return sort

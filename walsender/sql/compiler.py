@@ -100,7 +100,7 @@ class ExpressionCompiler(CallCompiler):
 
         def value(frame: Frame) -> Any:
             unfit = inner(frame)
-            return None if unfit is None else fit(environment, unfit)
+            return None if unfit is None else environment.budget.made(fit(environment, unfit))
 
         return Typed(target, value)
 

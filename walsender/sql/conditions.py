@@ -190,8 +190,8 @@ class ConditionCompiler(Coercion):
         kind = array_of(items[0].type) if items else None
         if kind is None:
             raise UndefinedType("cannot determine type of array", node.at + 1)
-        values = [item.value for item in items]
-        return Typed(kind, lambda frame: tuple(value(frame) for value in values))
+        values, made = [item.value for item in items], self._environment.budget.made
+        return Typed(kind, lambda frame: made(tuple(value(frame) for value in values)))
 
     def _inner_rows(
         self, query: Query, scope: Scope
@@ -223,7 +223,8 @@ class ConditionCompiler(Coercion):
             array = array_of(kind)
             if array is None:
                 raise UndefinedType(f"could not find array type for data type {kind.title}", node.at + 1)
-            return Typed(array, lambda frame: tuple(row[0] for row in rows(frame)))
+            made = self._environment.budget.made
+            return Typed(array, lambda frame: made(tuple(row[0] for row in rows(frame))))
 
         def value(frame: Frame) -> Any:
             found = rows(frame)

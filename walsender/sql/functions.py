@@ -11,6 +11,8 @@ from datetime import UTC
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any, Final
 
+from walsender.wire import cut_name
+
 from . import numbers, time_fields, times
 from .casts import converts_by_itself
 from .environment import Column, Environment, Function
@@ -121,6 +123,7 @@ def _size_pretty(_: Environment, size: int | Decimal) -> str:
 
 
 def _zoned(name: str) -> Any:
+    name = cut_name(name)
     zone = times.zone_of(name)
     if zone is UTC and name.upper() not in {"UTC", "GMT", "Z", "ETC/UTC"}:
         raise InvalidArgument(f'time zone "{name}" not recognized')

@@ -148,7 +148,13 @@ def _comparing(name: str, pg_type: PgType) -> Callable[..., bool]:
     compare, key = COMPARISONS[name], sort_key(pg_type)
     if key is None:
         return lambda _, left, right: compare(left, right)
-    return lambda _, left, right: compare(key(left), key(right))
+
+    def call(environment: Environment, left: Any, right: Any) -> bool:
+        if pg_type.element:
+            environment.budget.step(len(left) + len(right))
+        return compare(key(left), key(right))
+
+    return call
 
 
 # Patterns

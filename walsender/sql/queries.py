@@ -244,11 +244,12 @@ class QueryCompiler(SelectCompiler):
         ]
         if not any(converts):
             return plan.rows
+        made = environment.budget.made
 
         def rows(frame: Frame | None) -> Sequence[Sequence[Any]]:
             return [
                 tuple(
-                    value if value is None or convert is None else convert(environment, value)
+                    value if value is None or convert is None else made(convert(environment, value))
                     for value, convert in zip(row, converts, strict=True)
                 )
                 for row in plan.rows(frame)

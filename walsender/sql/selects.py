@@ -128,7 +128,7 @@ class SelectCompiler(SourceCompiler):
                     if one in seen:
                         continue
                     seen.add(one)
-                budget.keep_row()
+                budget.keep_row(result)
                 found.append(result)
             if sort is not None:
                 sort(found)
@@ -222,7 +222,7 @@ class SelectCompiler(SourceCompiler):
             for row in rows(frame):
                 here = Frame(row, outer)
                 values = tuple(key(here) for key in keys)
-                budget.keep_row()
+                budget.keep_row(row)
                 groups.setdefault(row_key(values), (values, []))[1].append(here)
             if always and not groups:
                 groups[()] = (), []

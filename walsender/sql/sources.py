@@ -98,7 +98,8 @@ class SourceCompiler(ExpressionCompiler):
         source = Source(columns, tuple(range(len(columns))), rows)
         if not table.columns:
             return source
-        plan = Plan(tuple(_columns_of(source)), lambda frame: list(rows(frame)))
+        kept = self._environment.budget.kept
+        plan = Plan(tuple(_columns_of(source)), lambda frame: kept(rows(frame)))
         return self._aliased(plan, alias, table.columns, table.at)
 
     def _one_row(self, scalar: Typed) -> Callable[[Frame | None], Iterable[Sequence[Any]]]:
@@ -199,9 +200,7 @@ class SourceCompiler(ExpressionCompiler):
         no_left, no_right = (None,) * len(left.columns), (None,) * len(right.columns)
 
         def rows(outer: Frame | None) -> Iterator[Sequence[Any]]:
-            others = list(right.rows(outer))
-            for _ in others:
-                budget.keep_row()
+            others = budget.kept(right.rows(outer))
             unmatched = dict.fromkeys(range(len(others)))
             for one in left.rows(outer):
                 found = False

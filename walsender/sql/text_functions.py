@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 
-def _taken(environment: Environment, text: str) -> str:
-    environment.budget.take(len(text))
-    return text
-
-
 def _substring(_: Environment, text: str, start: int, count: int | None = None) -> str:
     if count is None:
         return text[max(start - 1, 0) :]
@@ -46,7 +41,7 @@ def _right(_: Environment, text: str, count: int) -> str:
 
 
 def _pad(environment: Environment, text: str, length: int, fill: str, *, before: bool) -> str:
-    environment.budget.take(max(length, 0))
+    environment.budget.take(max(length, 0))  # before it is made
     text = text[: max(length, 0)]
     missing = length - len(text)
     if missing <= 0 or not fill:
@@ -62,17 +57,27 @@ def _replace(environment: Environment, text: str, old: str, new: str) -> str:
     return text.replace(old, new)
 
 
-def _split_part(_: Environment, text: str, delimiter: str, number: int) -> str:
+def _split_part(environment: Environment, text: str, delimiter: str, number: int) -> str:
     if number == 0:
         raise InvalidArgument("field position must not be zero")
-    parts = text.split(delimiter) if delimiter else [text]
-    place = number - 1 if number > 0 else len(parts) + number
-    return parts[place] if 0 <= place < len(parts) else ""
+    count = text.count(delimiter) if delimiter else 0
+    before = number - 1 if number > 0 else count + 1 + number
+    if not 0 <= before <= count:
+        return ""
+    if not delimiter:
+        return text
+    place = 0
+    for _ in range(before):
+        environment.budget.step()
+        place = text.index(delimiter, place) + len(delimiter)
+    return text[place:].partition(delimiter)[0]
 
 
 def joined(environment: Environment, separator: str, texts: Iterable[str | None]) -> str:
     """Return *texts* with *separator* between, without those that are NULL."""
-    return _taken(environment, separator.join(text for text in texts if text is not None))
+    there = [text for text in texts if text is not None]
+    environment.budget.take(sum(map(len, there)) + len(separator) * len(there))
+    return separator.join(there)
 
 
 def _quote_ident(_: Environment, text: str) -> str:
@@ -124,12 +129,8 @@ def text_functions() -> list[Function]:
         Function(name, (TEXT, INT4, TEXT), TEXT, _padding(before=before), optional=1)
         for name, before in (("lpad", True), ("rpad", False))
     ]
-    strips: tuple[tuple[str, Callable[[str, str], str]], ...] = (
-        ("btrim", str.strip),
-        ("ltrim", str.lstrip),
-        ("rtrim", str.rstrip),
-    )
-    found += [Function(name, two, TEXT, _stripping(strip), optional=1) for name, strip in strips]
+    sides = (("btrim", True, True), ("ltrim", True, False), ("rtrim", False, True))
+    found += [Function(name, two, TEXT, _trimming(left, right), optional=1) for name, left, right in sides]
     return found
 
 
@@ -148,8 +149,17 @@ def _padding(*, before: bool) -> Callable[..., str]:
     return call
 
 
-def _stripping(strip: Callable[[str, str], str]) -> Callable[..., str]:
-    def call(_: Environment, text: str, characters: str = " ") -> str:
-        return strip(text, characters) if characters else text
+def _trimming(left: bool, right: bool) -> Callable[..., str]:
+    def call(environment: Environment, text: str, characters: str = " ") -> str:
+        # Not Python's own, which looks through all of them for each character, and lets nobody else run.
+        unwanted, step = frozenset(characters), environment.budget.step
+        begin, end = 0, len(text)
+        while left and begin < end and text[begin] in unwanted:
+            step()
+            begin += 1
+        while right and begin < end and text[end - 1] in unwanted:
+            step()
+            end -= 1
+        return text[begin:end]
 
     return call
