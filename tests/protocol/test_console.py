@@ -11,8 +11,9 @@ from protocol_helpers import Server, copy_data, error_fields, kinds, message, pa
 from twisted.internet.address import IPv4Address
 
 from walsender.auth import LocalAuthorizer
-from walsender.console.console import MAX_SESSIONS
-from walsender.console.phase import MAX_PORTALS, MAX_PREPARED, MAX_STATEMENT
+from walsender.console.console import MAX_SESSIONS, Console
+from walsender.console.phase import MAX_KEPT, MAX_PORTALS, MAX_PREPARED, MAX_PREPARED_TEXT, MAX_STATEMENT
+from walsender.settings.description import SettingDescription
 from walsender.testing.raw_client import startup_packet
 from walsender.wire.dialect import ModernDialect
 from walsender.wire.extended import Bind, Close, Describe, Execute, Parse
@@ -365,6 +366,30 @@ class ExtendedTests(ConsoleTestCase):
         binds = [Bind(f"p{number}", "s1") for number in range(MAX_PORTALS + 1)]
         self.assertEqual(["bound"] * MAX_PORTALS + [full, "ready E"], self.say(*binds))
 
+    def test_boundsOfBytes(self) -> None:
+        """Nor few statements that are long, or portals of which much has not been asked for."""
+        full = "ERROR 53000 too many prepared statements or portals"
+        long = "SELECT 1" + " " * (MAX_STATEMENT - 100)
+        count = MAX_PREPARED_TEXT // len(long)
+        self.client.send(b"".join(Parse(f"s{number}", long).encode() for number in range(count)))
+        self.client.receive()
+        self.assertEqual([full, "ready I"], self.say(Parse("more", long)))
+        self.assertEqual(["closed", "parsed", "ready I"], self.say(Close(False, "s0"), Parse("more", long)))
+        self.ask("DISCARD ALL")
+        self.ask("BEGIN")
+        self.say(Parse("s", "SELECT lpad('a', 900000) FROM generate_series(1, 8)"))
+        size = 8 * 900_000
+        for number in range(MAX_KEPT // size):
+            answer = self.say(Bind(f"p{number}", "s"), Execute(f"p{number}", 1))
+            self.assertEqual(["suspended", "ready T"], answer[-2:])
+        self.assertEqual(["bound", full, "ready E"], self.say(Bind("p", "s"), Execute("p", 1)))
+        self.ask("ROLLBACK")
+        self.ask("BEGIN")
+        for _ in range(3):  # what has gone out is not kept
+            answer = self.say(Bind("p", "s"), Execute("p", 9), Execute("p", 1))
+            self.assertEqual(["SELECT 0", "ready T"], answer[-2:])
+            self.say(Close(True, "p"))
+
     def test_badSubtype(self) -> None:
         """A Describe of something that is neither ends the connection."""
         self.client.send(message(b"D", b"Xa\0"))
@@ -496,6 +521,23 @@ class ActionTests(ConsoleTestCase):
         self.assertEqual(
             "SELECT 1", self.ask("SELECT set_config('application_name', 'x', false)", client)[-2]
         )
+
+    def test_hiddenSettings(self) -> None:
+        """Where files are and what may have a password in it, only who may act sees."""
+        names = ("listen", "hba_file", "restore_command", "primary_conninfo")
+        settings = tuple(
+            SettingDescription(name, "x", "x", None, "", "", "sighup", "string", "default") for name in names
+        )
+        for authorizer, seen in ((LookOnly(), {"listen"}), (LocalAuthorizer(), set(names))):
+            server = ConsoleServer(self.scripted_source(0x300000), authorizer=authorizer)
+            console = server.factory.console
+            assert isinstance(console, Console)
+            console._view = replace(console._view, settings=lambda: settings)
+            client = server.console()
+            rows = self.ask("SELECT name FROM pg_settings", client)
+            self.assertEqual(seen, {name for name in names if f"row {name}" in rows})
+            shown = {name for name in names if "row x" in self.ask(f"SHOW {name}", client)}
+            self.assertEqual(seen, shown)
 
     def test_setConfigWantsAName(self) -> None:
         """As in PostgreSQL."""

@@ -157,6 +157,7 @@ class Actions:
 _HIDDEN: Final = frozenset(
     (
         "primary_conninfo",
+        "restore_command",  # it may have a password in it
         "config_file",
         "hba_file",
         "ident_file",

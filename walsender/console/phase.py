@@ -72,6 +72,12 @@ MAX_PORTALS: Final = 10
 MAX_STATEMENT: Final = 64 << 10
 """Bytes of a statement."""
 
+MAX_PREPARED_TEXT: Final = 256 << 10
+"""Characters of all prepared statements of one session; what is made of each takes some forty bytes."""
+
+MAX_KEPT: Final = 24 << 20
+"""Bytes of the results of one session that have not gone out, with those of the portal that is run."""
+
 _AT_ONCE: Final = 500  # characters: what is read in less than a millisecond is not worth a thread's turn
 
 
@@ -116,6 +122,7 @@ class _Portal:
     bound: Bound | None
     result: Result | None = None
     sent: int = 0
+    kept: int = 0  # bytes of the result, as long as there is more of it to come
     formats: tuple[int, ...] = field(default=())
 
 
@@ -316,6 +323,12 @@ class ConsolePhase:
             raise DuplicateStatement(f'prepared statement "{message.name}" already exists')
         self._check_room(self._prepared, message.name, MAX_PREPARED)
         _check_length(len(message.text))
+        kept = sum(len(one.text) for name, one in self._prepared.items() if name != message.name)
+        if kept + len(message.text) > MAX_PREPARED_TEXT:
+            raise TooManyStatements(
+                "too many prepared statements or portals",
+                detail=f"All prepared statements of a session may have {MAX_PREPARED_TEXT} characters here.",
+            )
         found = await self._statements.in_thread(parse_statements, message.text)
         if len(found) > 1:
             raise SeveralStatements("cannot insert multiple commands into a prepared statement")
@@ -404,6 +417,13 @@ class ConsolePhase:
             return
         if portal.result is None:
             portal.result = await self._run(portal.bound, portal.prepared.text)
+            portal.kept = sum(map(len, portal.result.rows)) if message.rows > 0 else 0
+            if sum(one.kept for one in self._portals.values()) > MAX_KEPT:
+                self._portals.pop(message.portal)
+                raise TooManyStatements(
+                    "too many prepared statements or portals",
+                    detail=f"All portals of a session may have results of {MAX_KEPT >> 20} MB here.",
+                )
         result, first = portal.result, portal.sent
         end = len(result.rows) if message.rows <= 0 else min(first + message.rows, len(result.rows))
         self._write_rows(result, first, end)
@@ -412,6 +432,8 @@ class ConsolePhase:
             self._write(PORTAL_SUSPENDED)
         else:
             self._write(CommandComplete(result.complete(end - first)).encode())
+            # There is no more of it, however often it is asked for.
+            portal.result, portal.sent, portal.kept = replace(result, rows=()), 0, 0
 
     def _forget(self, name: str) -> None:
         """DEALLOCATE and DISCARD."""

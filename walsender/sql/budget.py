@@ -91,10 +91,7 @@ class Budget:
 
         :raises LimitExceeded: there is no memory left, or no text may be so long.
         """
-        if size > MAX_TEXT:
-            raise LimitExceeded(
-                "value is too long", detail=f"A text or an array may have {MAX_TEXT >> 20} MB here."
-            )
+        check_length(size)
         self._take(size)
 
     def _take(self, size: int) -> None:
@@ -143,6 +140,18 @@ class Budget:
             raise LimitExceeded(
                 "statement has too much to sort", detail=f"Its keys may be {_MAX_KEYS >> 20} MB here."
             )
+
+
+def check_length(size: int) -> None:
+    """
+    Check that a text of *size* characters may be made.
+
+    :raises LimitExceeded: no text may be so long.
+    """
+    if size > MAX_TEXT:
+        raise LimitExceeded(
+            "value is too long", detail=f"A text or an array may have {MAX_TEXT >> 20} MB here."
+        )
 
 
 def _size(value: object) -> int:

@@ -296,8 +296,8 @@ def _array_length(_: Environment, items: tuple[Any, ...], dimension: int) -> int
     return len(items) if dimension == 1 and items else None
 
 
-def _array_text(environment: Environment, items: tuple[Any, ...], separator: str) -> str:
-    return joined(environment, separator, items)
+def _array_text(_: Environment, items: tuple[Any, ...], separator: str) -> str:
+    return joined(separator, items)
 
 
 def _table() -> Mapping[str, Sequence[Function]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from walsender.wire import encode_text
 
+from .budget import check_length
 from .environment import Environment, Function
 from .errors import InvalidArgument
 from .types import (
@@ -40,8 +41,8 @@ def _right(_: Environment, text: str, count: int) -> str:
     return text[-count:] if count else ""
 
 
-def _pad(environment: Environment, text: str, length: int, fill: str, *, before: bool) -> str:
-    environment.budget.take(max(length, 0))  # before it is made
+def _pad(text: str, length: int, fill: str, *, before: bool) -> str:
+    check_length(length)
     text = text[: max(length, 0)]
     missing = length - len(text)
     if missing <= 0 or not fill:
@@ -50,10 +51,10 @@ def _pad(environment: Environment, text: str, length: int, fill: str, *, before:
     return padding + text if before else text + padding
 
 
-def _replace(environment: Environment, text: str, old: str, new: str) -> str:
+def _replace(_: Environment, text: str, old: str, new: str) -> str:
     if not old:
         return text
-    environment.budget.take(len(text) + text.count(old) * max(len(new) - len(old), 0))
+    check_length(len(text) + text.count(old) * max(len(new) - len(old), 0))
     return text.replace(old, new)
 
 
@@ -73,10 +74,10 @@ def _split_part(environment: Environment, text: str, delimiter: str, number: int
     return text[place:].partition(delimiter)[0]
 
 
-def joined(environment: Environment, separator: str, texts: Iterable[str | None]) -> str:
+def joined(separator: str, texts: Iterable[str | None]) -> str:
     """Return *texts* with *separator* between, without those that are NULL."""
     there = [text for text in texts if text is not None]
-    environment.budget.take(sum(map(len, there)) + len(separator) * len(there))
+    check_length(sum(map(len, there)) + len(separator) * len(there))
     return separator.join(there)
 
 
@@ -134,17 +135,17 @@ def text_functions() -> list[Function]:
     return found
 
 
-def _concat_ws(environment: Environment, separator: str | None, *texts: str | None) -> str | None:
-    return None if separator is None else joined(environment, separator, texts)
+def _concat_ws(_: Environment, separator: str | None, *texts: str | None) -> str | None:
+    return None if separator is None else joined(separator, texts)
 
 
-def _concat(environment: Environment, *texts: str | None) -> str:
-    return joined(environment, "", texts)
+def _concat(_: Environment, *texts: str | None) -> str:
+    return joined("", texts)
 
 
 def _padding(*, before: bool) -> Callable[..., str]:
-    def call(environment: Environment, text: str, length: int, fill: str = " ") -> str:
-        return _pad(environment, text, length, fill, before=before)
+    def call(_: Environment, text: str, length: int, fill: str = " ") -> str:
+        return _pad(text, length, fill, before=before)
 
     return call
 
