@@ -28,8 +28,13 @@ if TYPE_CHECKING:
     from walsender.testing.wal_maker import WalMaker
 
 VERSIONS: Final = (16, 18)
-#: These need root and a loop device: ``tox -e power``.
-collect_ignore: Final = [] if "WALSENDER_POWER_FAILURES" in os.environ else ["test_power_failures.py"]
+#: What needs more than the other tests, and the variable that its environment of tox sets: ``tox -e power``
+#: needs root and a loop device, ``tox -e browser`` a browser.
+_APART: Final = {
+    "WALSENDER_POWER_FAILURES": "test_power_failures.py",
+    "WALSENDER_PICTURES": "test_page_in_browser.py",
+}
+collect_ignore: Final = [name for variable, name in _APART.items() if variable not in os.environ]
 CONTROL: Final = os.environ.get("WALSENDER_TEST_SERVER") == "postgres"
 
 

@@ -1,6 +1,7 @@
 // Keeps the page as the server is.  Whatever comes from there is text: nothing here writes markup.
 const KEPT = 300; // seconds of the chart, and for which those who have left are remembered
-const FAN = 12; // standbys in the picture; the table has them all
+const FAN = 10; // standbys in the picture, those first that are not well; the table has them all
+const GAPS = 3; // named in words; the bar has them all
 const SILENCE = 15000; // ms without news after which what is shown is called old
 const mostLag = Number(document.body.dataset.lagLimit);
 const facts = new Map(Array.from(document.querySelectorAll("[data-fact]"), (node) => [node.dataset.fact, node]));
@@ -119,15 +120,16 @@ function showStandbys(about) {
       sent: size(standby.sent_bytes),
       since: one.gone === null ? age(now - standby.backend_start) : NONE,
     };
-    return { id, kind, texts, name: one.name, lag: standby.lag_bytes ?? 0 };
+    return { id, kind, texts, standby };
   });
-  all.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : a.id < b.id ? -1 : 1));
+  const order = ({ standby: a }, { standby: b }) =>
+    a.application_name === b.application_name ? a.pid - b.pid : a.application_name < b.application_name ? -1 : 1;
+  all.sort(order);
   show(element("standby-rows"), all);
-  const rank = ({ kind }) => ["bad", "warn", "ok"].indexOf(kind);
-  const worst = [...all].sort((a, b) => rank(a) - rank(b) || b.lag - a.lag).slice(0, FAN);
-  show(element("fan"), all.filter((one) => all.length <= FAN || worst.includes(one)));
-  const others = Math.max(all.length, about.standby_count) - Math.min(all.length, FAN);
-  setText(element("others"), others > 0 ? `and ${others} more, less far behind` : "");
+  const first = ["bad", "warn", "ok"].flatMap((kind) => all.filter((one) => one.kind === kind)).slice(0, FAN);
+  show(element("fan"), all.filter((one) => first.includes(one)));
+  const others = Math.max(all.length, about.standby_count) - first.length;
+  setText(element("others"), others > 0 ? `and ${others} more` : "");
   const bad = all.filter(({ kind }) => kind === "bad").length;
   const title = bad ? `(${bad}) walsender` : "walsender";
   if (document.title !== title) document.title = title;
@@ -173,6 +175,13 @@ function showSlots({ slots, slot_count, standbys: present }) {
   fact("slot_count", String(slot_count));
 }
 
+/** As _gaps() in walsender/status/page.py: the newest of them. */
+function wordGaps(gaps) {
+  const newest = gaps.slice(-GAPS).map(({ start_lsn, end_lsn }) => `${start_lsn} to ${end_lsn}`);
+  const others = gaps.length - newest.length;
+  return [...(others ? [`${others} more`] : []), ...newest].join(", ") || "no gap";
+}
+
 function showTimelines({ timelines, segment_size, flush_lsn, timeline: current }) {
   if (!timelines.length) return;
   const first = Math.min(...timelines.map(({ ranges }) => position(ranges[0].start_lsn)));
@@ -185,7 +194,7 @@ function showTimelines({ timelines, segment_size, flush_lsn, timeline: current }
       start: ranges[0].start_lsn,
       end: timeline === current ? flush_lsn : ranges.at(-1).end_lsn,
       held: size(segments * segment_size),
-      gaps: gaps.map(({ start_lsn, end_lsn }) => `${start_lsn} to ${end_lsn}`).join(", ") || "no gap",
+      gaps: wordGaps(gaps),
     };
     const then = (row) => drawBar(row.querySelector(".bar"), one, first, last);
     return { id: timeline, kind: missing ? "bad" : "ok", texts, then };
@@ -217,8 +226,8 @@ function showChart() {
   }));
   chart.draw(series, latest.now, inBytes, inBytes ? mostLag : null);
   const at = chart.hovered(latest.now) ?? latest.now;
-  const items = lines.map(({ name, hue }, number) => {
-    const value = valueAt(series[number].samples, at);
+  const items = lines.map(({ name, hue, gone }, number) => {
+    const value = gone !== null && at >= gone ? null : valueAt(series[number].samples, at);
     return { id: hue, kind: `hue${hue}`, texts: { name, value: inBytes ? size(value) : seconds(value) } };
   });
   show(element("legend"), items);

@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from importlib.resources import files
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.python.failure import Failure
@@ -24,13 +25,14 @@ from .answers import Answer
 from .words import NONE, age, moment, seconds, size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from twisted.web.iweb import IRequest
 
 MOST_ROWS: Final = 200
 """How many standbys, slots, timelines and ranges are shown at most."""
 
+_NAMED_GAPS: Final = 3
 _FILES: Final = files(__package__)
 
 
@@ -119,13 +121,13 @@ class _Body(Element):
     @renderer
     def standbys(self, request: IRequest | None, tag: Tag) -> Iterator[Tag]:
         """Return a row of each standby, after one that is the pattern of more."""
-        rows = (_standby(one, self._about, self._most_lag) for one in self._about.get("standbys", ()))
-        return _rows(tag, rows)
+        found = sorted(self._about.get("standbys", ()), key=itemgetter("application_name", "pid"))
+        return _rows(tag, (_standby(one, self._about, self._most_lag) for one in found))
 
     @renderer
     def slots(self, request: IRequest | None, tag: Tag) -> Iterator[Tag]:
         """Likewise of the slots."""
-        return _rows(tag, map(_slot, self._about.get("slots", ())))
+        return _rows(tag, map(_slot, sorted(self._about.get("slots", ()), key=itemgetter("slot_name"))))
 
     @renderer
     def timelines(self, request: IRequest | None, tag: Tag) -> Iterator[Tag]:
@@ -226,17 +228,22 @@ def _slot(slot: dict[str, Any]) -> dict[str, str]:
 
 
 def _timeline(timeline: dict[str, Any], segment_size: int) -> dict[str, str]:
-    gaps = timeline["missing"]
     ranges = timeline["ranges"]
     return {
-        "class": "bad" if gaps else "ok",
+        "class": "bad" if timeline["missing"] else "ok",
         "timeline": str(timeline["timeline"]),
         "origin": f"from {timeline['parent']} at {timeline['switchpoint']}" if timeline["parent"] else "",
         "start": ranges[0]["start_lsn"],
         "end": ranges[-1]["end_lsn"],
         "held": size(timeline["segments"] * segment_size),
-        "gaps": ", ".join(f"{gap['start_lsn']} to {gap['end_lsn']}" for gap in timeline["gaps"]) or "no gap",
+        "gaps": _gaps(timeline["gaps"]),
     }
+
+
+def _gaps(gaps: Sequence[Mapping[str, str]]) -> str:
+    newest = [f"{gap['start_lsn']} to {gap['end_lsn']}" for gap in gaps[-_NAMED_GAPS:]]
+    others = len(gaps) - len(newest)
+    return ", ".join([*([f"{others} more"] if others else []), *newest]) or "no gap"
 
 
 def page_answer(about: dict[str, Any], most_lag: int) -> Answer:

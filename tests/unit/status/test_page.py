@@ -147,23 +147,32 @@ class PageTests(SiteTestCase):
                 )
             ),
         )
-        standby, client = reader.rows["standby-rows"]
+        client, standby = reader.rows["standby-rows"]
         self.assertEqual(['st"1', "streaming", "10.0.0.1:4000", "repl"], standby[:4])
         self.assertEqual(["0/480000", "0/470000", "0/460000", "0/450000", "704 kB", "2.50 s"], standby[4:10])
         self.assertEqual(["pg_receivewal", "startup", "[local]"], client[:3])
-        self.assertEqual(["ok", "bad"], reader.classes["standby-rows"])
-        self.assertEqual(["ok", "bad", "warn"], reader.classes["slot-rows"])
+        self.assertEqual(["bad", "ok"], reader.classes["standby-rows"])
+        self.assertEqual(["bad", "warn", "ok"], reader.classes["slot-rows"])
         self.assertEqual(
-            ["used", "active", "reserved", "0/300000", "2.00 MB"], reader.rows["slot-rows"][0][:5]
+            ["used", "active", "reserved", "0/300000", "2.00 MB"], reader.rows["slot-rows"][2][:5]
         )
         ((timeline, *_, held, gaps),) = reader.rows["timeline-rows"]
         self.assertEqual(("1", "4.00 MB", "0/300000 to 0/400000"), (timeline, held, gaps))
+
+    def test_manyGaps(self) -> None:
+        """Of many gaps the newest are named."""
+        about = document(look(self.watched.view, 1000.0))
+        (timeline,) = about["timelines"]
+        timeline["gaps"] = [{"start_lsn": f"0/{n}00000", "end_lsn": f"0/{n}80000"} for n in range(1, 6)]
+        ((*_, gaps),) = Reader(page_answer(about, 0).body.decode()).rows["timeline-rows"]
+        expected = "2 more, 0/300000 to 0/380000, 0/400000 to 0/480000, 0/500000 to 0/580000"
+        self.assertEqual(expected, gaps)
 
     def test_lag(self) -> None:
         """Who is further behind than is permitted is marked, also in words; what is no size is refused."""
         for lag, expected in (("704kB", ("ok", "streaming")), ("703kB", ("bad", "704 kB behind"))):
             reader = self.read(f"/?lag={lag}")
-            found = (reader.classes["standby-rows"][0], reader.rows["standby-rows"][0][1])
+            found = (reader.classes["standby-rows"][1], reader.rows["standby-rows"][1][1])
             self.assertEqual(expected, found)
         self.assertEqual(400, self.status("/?lag=x"))
 
@@ -176,7 +185,7 @@ class PageTests(SiteTestCase):
     def test_catchup(self) -> None:
         """Who is catching up is marked as something between."""
         self.watched.standby.state = "catchup"
-        self.assertEqual("warn", self.read().classes["standby-rows"][0])
+        self.assertEqual("warn", self.read().classes["standby-rows"][1])
 
     def test_otherServers(self) -> None:
         """A server of a directory, a relay that is cut off, and one without WAL say so."""
