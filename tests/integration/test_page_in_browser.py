@@ -331,8 +331,8 @@ def test_pictures(scene: Scene, browser: Browser, tmp_path: Path) -> None:
     try:
         browser.wait(lambda: browser.row("archive")["kind"] == "bad", "the archive to be red")
         for name, width, height, dark in (
-            ("page-light", 1180, None, False),
-            ("page-dark", 1180, None, True),
+            ("page-light", 1280, None, False),
+            ("page-dark", 1280, None, True),
             ("page-phone", 360, 780, False),
         ):
             scale = 1 if width > 600 else 2

@@ -139,8 +139,19 @@ class CostTests(EventsTestCase):
         second = Listener(self.site)
         self.assertEqual(1, self.described)
         self.held[0].callback(None)
-        self.assertEqual(1, len(second.events()))
+        self.assertEqual((1, 1), (len(second.events()), self.described))
         self.assertNotIn(b"data:", first.transport.value())
+
+    def test_allLeaveMeanwhile(self) -> None:
+        """When nobody is left by then, nothing goes on, and who comes later is told what is so then."""
+        self.held = []
+        first = Listener(self.site)
+        first.transport.lose()
+        idle = len(self.clock.getDelayedCalls())
+        self.held.pop().callback(None)
+        self.assertEqual(idle, len(self.clock.getDelayedCalls()))
+        Listener(self.site)
+        self.assertEqual(2, self.described)
 
     def test_slowThread(self) -> None:
         """The next description waits for the one before."""

@@ -170,7 +170,7 @@ class PageTests(SiteTestCase):
 
     def test_lag(self) -> None:
         """Who is further behind than is permitted is marked, also in words; what is no size is refused."""
-        for lag, expected in (("704kB", ("ok", "streaming")), ("703kB", ("bad", "704 kB behind"))):
+        for lag, expected in (("704kB", ("ok", "streaming")), ("720895", ("bad", "704 kB behind"))):
             reader = self.read(f"/?lag={lag}")
             found = (reader.classes["standby-rows"][1], reader.rows["standby-rows"][1][1])
             self.assertEqual(expected, found)
