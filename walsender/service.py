@@ -222,7 +222,7 @@ class WalSenderService(Service):
         Service.startService(self)
         self._bearing.doing = ""
         if self._signals is not None:  # a program of its own: the limit is the process's
-            others = sum(site.max_connections for *_, site in self._http)
+            others = sum(2 * site.max_connections for *_, site in self._http)
             self.factory.limit_descriptors(_raise_open_file_limit(), others)
         self.factory.stopping = False
         if self._pumps is not None:

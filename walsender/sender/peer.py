@@ -11,7 +11,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionDone, ConnectionLost
 
 if TYPE_CHECKING:
-    from twisted.internet.interfaces import IAddress
+    from twisted.internet.interfaces import IAddress, ITransport
 
     from walsender.sender.interfaces import IClientTransport
 
@@ -53,7 +53,7 @@ def set_tcp_options(transport: IClientTransport) -> None:
         transport.setTcpKeepAlive(True)
 
 
-def accept_few(transport: IClientTransport) -> None:
+def accept_few(transport: ITransport) -> None:
     """
     Have the port accept some twenty connections in a turn at most, however many there are.
 

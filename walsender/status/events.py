@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from twisted.web.server import Request
 
 MAX_LISTENERS: Final = 16
-"""How many there may be at once, of `walsender.status.site.MAX_CONNECTIONS`: others want something too."""
+"""How many there may be at once; others of a `walsender.status.site.StatusSite` want something too."""
 
 INTERVAL: Final = 1.0
 """Seconds between two events, at least."""

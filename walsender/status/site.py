@@ -8,6 +8,7 @@ and one picture at a time is put into words, in a thread.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -16,6 +17,8 @@ from twisted.web.http import HTTPChannel
 from twisted.web.server import Request, Site
 
 from walsender.errors import ConfigurationError
+from walsender.sender.peer import accept_few
+from walsender.sender.waiting_room import WaitingRoom
 
 from .answers import Answer, Page, json_answer, not_found, text_answer
 from .document import document
@@ -144,6 +147,11 @@ class _Channel(HTTPChannel):
 
     site: StatusSite
 
+    def connectionMade(self) -> None:
+        """A client has connected."""
+        accept_few(cast("ITCPTransport", self.transport))
+        HTTPChannel.connectionMade(self)
+
     def resetTimeout(self) -> None:
         """Let the time run on whatever comes."""
 
@@ -166,12 +174,41 @@ class _Channel(HTTPChannel):
         self.site.left(self)
 
 
+def _is_meant_for_us(request: Request) -> bool:
+    """
+    Return whether a request over loopback names this machine, by its address or as ``localhost``.
+
+    A page from anywhere, in a browser on this machine, could otherwise read all that is here: by a name of
+    its own that leads to this address the second time that it is looked up ("DNS rebinding").
+    """
+    here = getattr(request.getHost(), "host", "")
+    try:
+        if not ipaddress.ip_address(here.partition("%")[0]).is_loopback:
+            return True
+    except ValueError:  # a unix socket
+        return True
+    name = request.getRequestHostname().decode("ascii", "replace").rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+_NOT_HERE: Final = Page(
+    "", lambda _: text_answer("over loopback this is localhost, or an address; see docs/monitoring.md", 421)
+)
+
+
 class StatusSite(Site):
     """
     Serves the pages.
 
     :ivar connections: who is connected.
-    :cvar max_connections: how many clients there may be at once; more are turned away.
+    :cvar max_connections: how many clients there may be at once; of more, the oldest goes of those from the
+        address that has most, so that nobody keeps probes out.
     """
 
     max_connections: Final = 32
@@ -182,18 +219,27 @@ class StatusSite(Site):
     def __init__(self, reactor: IReactorTime, root: Resource) -> None:
         Site.__init__(self, root, timeout=REQUEST_TIMEOUT, reactor=reactor)
         self.connections: set[_Channel] = set()
+        self._room: WaitingRoom[_Channel] = WaitingRoom(self.max_connections)
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Return what serves a client; ``None``: there are too many."""
-        if len(self.connections) >= self.max_connections:
+        """Return what serves a client; ``None``: those who make room for it have not gone yet."""
+        if len(self.connections) >= 2 * self.max_connections:
             return None
         channel: _Channel = Site.buildProtocol(self, addr)
         self.connections.add(channel)
+        driven_out = self._room.enter(channel, cast("IAddress", addr))
+        if driven_out is not None:
+            driven_out.drop()
         return channel
 
     def left(self, channel: _Channel) -> None:
         """Forget a client."""
+        self._room.leave(channel)
         self.connections.discard(channel)
+
+    def getResourceFor(self, request: Request) -> Any:
+        """Return what answers a request."""
+        return Site.getResourceFor(self, request) if _is_meant_for_us(request) else _NOT_HERE
 
     def close(self) -> None:
         """Drop all clients."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from status_helpers import Watched
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from walsender.status import make_site
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IAddress
 
 LOCAL = IPv4Address("TCP", "127.0.0.1", 40000)
 
@@ -19,17 +24,25 @@ LOCAL = IPv4Address("TCP", "127.0.0.1", 40000)
 class Client:
     """One connection."""
 
-    def __init__(self, site: Any) -> None:
-        self.protocol = site.buildProtocol(LOCAL)
-        self.transport = StringTransport()
+    def __init__(self, site: Any, peer: IAddress = LOCAL, host: IAddress | None = None) -> None:
+        self.protocol = site.buildProtocol(peer)
+        self.transport = StringTransport(host)
         self.protocol.makeConnection(self.transport)
 
-    def ask(self, path: str, method: str = "GET", body: bytes = b"") -> tuple[int, dict[str, str], bytes]:
+    def ask(
+        self, path: str, method: str = "GET", body: bytes = b"", host: str = "x"
+    ) -> tuple[int, dict[str, str], bytes]:
         """Return status, headers and body of the answer."""
         self.transport.clear()
         length = f"Content-Length: {len(body)}\r\n" if body else ""
-        self.protocol.dataReceived(f"{method} {path} HTTP/1.1\r\nHost: x\r\n{length}\r\n".encode() + body)
+        self.protocol.dataReceived(
+            f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{length}\r\n".encode() + body
+        )
         return self.answer()
+
+    def lose(self) -> None:
+        """The connection has ended."""
+        self.protocol.connectionLost(Failure(ConnectionDone()))
 
     def answer(self) -> tuple[int, dict[str, str], bytes]:
         """Return what has come."""

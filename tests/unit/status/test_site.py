@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 from site_helpers import LOCAL, Client, SiteTestCase
 from status_helpers import END, RECEIVING
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionDone
+from twisted.internet.testing import StringTransport
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
@@ -195,12 +198,51 @@ class LimitTests(SiteTestCase):
     """What a client can cost."""
 
     def test_connections(self) -> None:
-        """There are so many clients and no more, until one of them leaves."""
-        for _ in range(StatusSite.max_connections - 1):
-            Client(self.site)
-        self.assertIsNone(self.site.buildProtocol(LOCAL))
-        self.client.protocol.connectionLost(Failure(ConnectionDone()))
-        self.assertIsNotNone(self.site.buildProtocol(LOCAL))
+        """Of too many clients the oldest go, of the address that has most: a probe is always answered."""
+        most = StatusSite.max_connections
+        flood = [Client(self.site, IPv4Address("TCP", "192.0.2.66", port)) for port in range(2 * most - 1)]
+        self.assertEqual(most, [client.transport.disconnected for client in flood].count(True))
+        self.assertIsNone(self.site.buildProtocol(LOCAL), "before any of them has gone")
+        for client in flood[:most]:
+            client.lose()
+        self.assertEqual(200, self.client.ask("/liveness")[0])
+        self.assertEqual(200, Client(self.site).ask("/liveness")[0])
+        self.assertTrue(flood[most].transport.disconnected)
+        for client in flood[most:]:
+            client.lose()
+        self.assertEqual(2, len(self.site.connections))
+
+    def test_manyInATurn(self) -> None:
+        """A port does not take more and more clients in a turn."""
+
+        class FromPort(StringTransport):
+            server = SimpleNamespace(numberAccepts=100)
+
+        self.site.buildProtocol(LOCAL).makeConnection(FromPort())
+        self.assertEqual(1, FromPort.server.numberAccepts)
+
+    def test_otherNames(self) -> None:
+        """Over loopback no name but localhost is answered: it may be that of a web page somewhere."""
+        for here, name, expected in (
+            ("127.0.0.1", "evil.example", 421),
+            ("127.0.0.1", "evil.example:9187", 421),
+            ("::1", "evil.example", 421),
+            ("127.0.0.1", "localhost.evil.example", 421),
+            ("127.0.0.1", "127.0.0.1.evil.example", 421),
+            ("127.0.0.1", "localhost:9187", 200),
+            ("127.0.0.1", "LocalHost.", 200),
+            ("127.0.0.1", "a.localhost", 200),
+            ("127.0.0.1", "127.0.0.1:9187", 200),
+            ("::1", "[::1]:9187", 200),
+            ("192.0.2.1", "relay.example:9187", 200),
+        ):
+            kind = IPv6Address if ":" in here else IPv4Address
+            client = Client(self.site, host=kind("TCP", here, 9187))
+            for path in "/", "/status.json", "/metrics", "/health", "/events":
+                self.assertEqual(expected, client.ask(path, host=name)[0], (here, name, path))
+            client.lose()
+        client = Client(self.site, host=UNIXAddress("/s"))
+        self.assertEqual(200, client.ask("/health", host="relay.example")[0])
 
     def test_time(self) -> None:
         """A request must have come in time, however it drips in."""
