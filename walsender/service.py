@@ -32,8 +32,8 @@ from walsender.preflight import (
     endpoints,
     http_endpoints,
 )
-from walsender.reloading import Change
-from walsender.sender import IServerReactor, WalSenderFactory
+from walsender.reloading import Configuration
+from walsender.sender import IServerReactor, Logged, WalSenderFactory
 from walsender.settings.description import describe
 from walsender.settings.secrets import without_password
 from walsender.signals import SignalHandlers
@@ -91,6 +91,7 @@ class WalSenderService(Service):
     :param give_up: ends the program with a message when a port or the state directory cannot be had
         in the moment of starting; by default `privilegedStartService` or `startService` raises
         `walsender.errors.ConfigurationError`.
+    :param configured: is told the settings that hold, now and after each reload.
     :raises walsender.errors.ConfigurationError: the directory cannot be served.
 
     With ``verify_wal`` making one takes as long as checking the WAL does.  A program whose reactor runs
@@ -109,10 +110,12 @@ class WalSenderService(Service):
         handle_signals: bool = False,
         reload: Callable[[], Settings] | None = None,
         give_up: Callable[[str], NoReturn] | None = None,
+        configured: Callable[[Settings], object] = bool,
     ) -> None:
         self._reactor = reactor
-        self.settings = settings
-        self._reload = reload
+        self._configuration = Configuration(settings, reactor.seconds, reload, self._apply)
+        self._configured = configured
+        configured(settings)
         self._give_up = give_up
         run_in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
         self._access: Access | None = None
@@ -153,19 +156,18 @@ class WalSenderService(Service):
             pump=None if self._pumps is None else self._pumps.run,
         )
         self._bearing = Bearing(self._supply, self.factory.slot_table, bool(settings.primary_conninfo))
+        self.factory.logged = _logged(settings)
         self._encryption = Encryption(settings, run_in_thread, partial(setattr, self.factory, "tls"))
-        self._configured_at = reactor.seconds()
-        self._waiting_for_restart: frozenset[str] = frozenset()
         view = ServerView(
             self.source,
             self.factory.slot_table,
             self.slots,
             started_at=reactor.seconds(),
-            settings=lambda: describe(self.settings, self._waiting_for_restart),
+            settings=lambda: describe(self.settings, self._configuration.waiting),
             receiver=lambda: self._supply.receiving,
             conninfo=lambda: without_password(self.settings.primary_conninfo),
             directory=lambda: self.source.directory,
-            configured_at=lambda: self._configured_at,
+            configured_at=lambda: self._configuration.read_at,
             timings=self._supply.timings,
         )
         self.factory.console = Console(view, self.factory, run_in_thread, reactor.seconds, self.reload)
@@ -192,6 +194,11 @@ class WalSenderService(Service):
         if handle_signals:
             self._signals = SignalHandlers(reactor, self)
             self._supervisor = self._bearing.supervisor(reactor, lambda: self.settings)
+
+    @property
+    def settings(self) -> Settings:
+        """What holds now."""
+        return self._configuration.settings
 
     # twisted.application.service.IService
 
@@ -317,16 +324,9 @@ class WalSenderService(Service):
 
     def reload(self) -> None:
         """Read the configuration again and take over what can be changed while running."""
-        self.log.info("received SIGHUP, reloading configuration files")
         if self._supervisor is not None:
             self._supervisor.reloading()
-        if self._reload is not None:
-            try:
-                self._change(Change.between(self.settings, self._reload()))
-            except ConfigurationError as error:
-                self.log.error(
-                    "configuration contains errors; no changes were applied: {error}", error=error.message
-                )
+        self._configuration.reload()
         # As in PostgreSQL these are read again whether their names have changed or not.
         read = [
             self._encryption.reload(self.settings).addErrback(
@@ -345,14 +345,18 @@ class WalSenderService(Service):
 
     # Inside
 
-    def _change(self, change: Change) -> None:
-        self._supply.reconfigure(change.after)
-        change.tell(self.log)
-        self.settings = new = change.after
-        self._configured_at, self._waiting_for_restart = self._reactor.seconds(), change.waiting
+    def _apply(self, new: Settings) -> None:
+        """
+        Take over what can be changed while running.
+
+        :raises walsender.errors.ConfigurationError: that makes no sense; nothing has changed.
+        """
+        self._supply.reconfigure(new)
         self.factory.wal_sender_timeout = new.wal_sender_timeout
         self.factory.authentication_timeout = new.authentication_timeout
         self.factory.sendfile = new.sendfile
+        self.factory.logged = _logged(new)
+        self._configured(new)
 
     def _standbys_need(self) -> tuple[int, int]:
         return self.factory.slot_table.oldest_transactions()
@@ -396,6 +400,10 @@ class WalSenderService(Service):
         for *_, site in self._http:
             site.close()
         return self._http_ports.close()
+
+
+def _logged(settings: Settings) -> Logged:
+    return Logged(settings.log_connections, settings.log_disconnections, settings.log_replication_commands)
 
 
 def _raise_open_file_limit() -> int:

@@ -14,16 +14,21 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+from twisted.logger import ILogObserver
 from twisted.python import usage
+from twisted.python.components import Componentized
 
 from walsender.errors import ConfigurationError
 from walsender.preflight import check_endpoints, check_locks
+from walsender.server_log import ServerLog, place_for
 from walsender.service import WalSenderService
 from walsender.settings import Option, Settings, options
 from walsender.settings.values import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from twisted.application.service import IServiceCollection
 
     from walsender.sender import IServerReactor
 
@@ -78,6 +83,35 @@ for _option in options():
     _add_option(_option)
 
 
+class _Program(WalSenderService):
+    """
+    The service as a program of its own: it has twistd's log.
+
+    :param log: ``None``: twistd has an observer that somebody has chosen.
+    """
+
+    def __init__(
+        self, log: ServerLog | None, reactor: IServerReactor, settings: Settings, **options: Any
+    ) -> None:
+        self._server_log = log
+        WalSenderService.__init__(self, reactor, settings, configured=self._configure_log, **options)
+
+    def setServiceParent(self, parent: IServiceCollection) -> None:
+        """See `twisted.application.service.IService`; twistd then asks the application for its observer."""
+        WalSenderService.setServiceParent(self, parent)  # type: ignore[no-untyped-call]
+        if self._server_log is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._server_log)  # type: ignore[no-untyped-call]
+
+    def _configure_log(self, settings: Settings) -> None:
+        if self._server_log is not None:
+            self._server_log.configure(
+                destination=settings.log_destination,
+                line_prefix=settings.log_line_prefix,
+                min_messages=settings.log_min_messages,
+                asked_for=settings.sources["log_line_prefix"] != "default",
+            )
+
+
 def makeService(config: Options) -> WalSenderService:
     """
     Return the service that *config* asks for; nothing is opened yet.
@@ -96,7 +130,10 @@ def makeService(config: Options) -> WalSenderService:
         settings = load()
         check_locks(settings)
         check_endpoints(settings)
-        return WalSenderService(
+        place = place_for(config.parent or {}, reactor.callFromThread)  # type: ignore[attr-defined]
+        log = None if place is None else ServerLog(place)
+        return _Program(
+            log,
             cast("IServerReactor", reactor),
             settings,
             handle_signals=True,

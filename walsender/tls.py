@@ -113,7 +113,9 @@ class ServerTls:
         try:
             certificate = connection.get_peer_certificate(as_cryptography=True)
             if certificate is None:
-                return TlsInfo(authorities=self._authorities, end_point=self._end_point)
+                return TlsInfo(
+                    authorities=self._authorities, end_point=self._end_point, cipher=_cipher(connection)
+                )
             common_name, distinguished_name = _names(certificate)
         except (ValueError, TypeError):
             # OpenSSL is content with more than the library is, such as Latin-1 of old authorities.  The
@@ -126,7 +128,14 @@ class ServerTls:
             distinguished_name=distinguished_name,
             authorities=self._authorities,
             end_point=self._end_point,
+            cipher=_cipher(connection),
         )
+
+
+def _cipher(connection: SSL.Connection) -> str:
+    """Return how *connection* is encrypted, as PostgreSQL's log says it."""
+    name, bits = connection.get_cipher_name(), connection.get_cipher_bits()
+    return f"protocol={connection.get_protocol_version_name()}, cipher={name}, bits={bits}"
 
 
 def _select_protocol(_: SSL.Connection, offered: list[bytes]) -> bytes:

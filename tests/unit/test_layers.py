@@ -88,6 +88,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "wire",
     },
     "restore_command": {"errors"},
+    "server_log": {"errors", "settings.log_settings", "wire"},
     "supply": {
         "errors",
         "lsn",
@@ -108,7 +109,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "slot_keeping": {"errors", "preflight", "replication_slots", "settings", "state_lock"},
     "bearing": {"sender.IServerReactor", "sender.SlotTable", "settings", "supervision", "supply"},
     "access": {"auth", "errors", "settings"},
-    "reloading": {"sender.parameter_table", "settings"},
+    "reloading": {"errors", "sender.parameter_table", "settings"},
     "tls": {"auth", "errors", "sender", "wire"},
     "encryption": {"errors", "sender", "settings", "tls"},
     # What the program needs of a reactor is said once, beside the room that needs most of it.
@@ -137,7 +138,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "wire",
         "work_threads",
     },
-    "tap": {"errors", "preflight", "sender.IServerReactor", "service", "settings"},
+    "tap": {"errors", "preflight", "sender.IServerReactor", "server_log", "service", "settings"},
     # Importing any room runs the package's own file first, which must cost nothing.
     "__init__": {"errors", "lsn"},
 }
@@ -175,6 +176,7 @@ DEPENDENCIES: dict[str, set[str]] = {
     "reloading": TWISTED,
     "tls": {*TWISTED, "cryptography", "OpenSSL"},
     "encryption": TWISTED,
+    "server_log": TWISTED,
     "signals": TWISTED,
     "restore_command": TWISTED,
     "supply": TWISTED,

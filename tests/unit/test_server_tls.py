@@ -110,7 +110,12 @@ class HandshakeTests(TlsTestCase):
         encoded = x509.load_pem_x509_certificate(path.read_bytes()).public_bytes(Encoding.DER)
         self.assertIn(old, encoded)
         certificate = x509.load_der_x509_certificate(encoded.replace(old, new))
-        connection: Any = SimpleNamespace(get_peer_certificate=lambda *, as_cryptography: certificate)
+        connection: Any = SimpleNamespace(
+            get_peer_certificate=lambda *, as_cryptography: certificate,
+            get_protocol_version_name=str,
+            get_cipher_name=str,
+            get_cipher_bits=int,
+        )
         return load_tls(self.files()).info(connection)
 
     def test_nullInName(self) -> None:

@@ -4,7 +4,13 @@ from walsender.auth.authorizer import HbaAuthorizer
 from walsender.auth.hba import THIS_MACHINE, ClientCert, ClientName, HbaLine, HbaRules, Method
 from walsender.auth.hba_file import load_hba
 from walsender.auth.ident import IdentMaps, load_ident
-from walsender.auth.interfaces import ConnectionRequest, IAuthenticationClient, IAuthorizer, TlsInfo
+from walsender.auth.interfaces import (
+    Authenticated,
+    ConnectionRequest,
+    IAuthenticationClient,
+    IAuthorizer,
+    TlsInfo,
+)
 from walsender.auth.local import LocalAuthorizer
 from walsender.auth.passwords import PlainPassword, ScramVerifier
 from walsender.auth.problems import AccessFileError, Problem
@@ -14,6 +20,7 @@ from walsender.auth.userlist import Userlist, load_userlist
 __all__ = [
     "THIS_MACHINE",
     "AccessFileError",
+    "Authenticated",
     "ClientCert",
     "ClientName",
     "ConnectionRequest",

@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from walsender.auth.few_threads import FewThreads
 from walsender.auth.hba import ClientCert, ClientName, Method
-from walsender.auth.interfaces import ConnectionRequest, IAuthenticationClient, IAuthorizer
+from walsender.auth.interfaces import Authenticated, ConnectionRequest, IAuthenticationClient, IAuthorizer
 from walsender.auth.scram import ScramExchange, is_password
 from walsender.errors import ConfigurationError, InvalidAuthorization, ProtocolViolation
 from walsender.wire import PASSWORD_MESSAGES, SASL_MESSAGES, AuthenticationRequest, InvalidMessageLength
@@ -96,20 +96,25 @@ class HbaAuthorizer:
         self._hashing = FewThreads(run_in_thread, _AT_ONCE)
         self._looking_up = FewThreads(run_in_thread, _AT_ONCE)
 
-    async def authenticate(self, request: ConnectionRequest, client: IAuthenticationClient) -> None:
+    async def authenticate(self, request: ConnectionRequest, client: IAuthenticationClient) -> Authenticated:
         """See `IAuthorizer`."""
         rules = self.rules
         line = rules.find(request)
         if line is None:
             raise no_entry(request)
-        await self._ask(line, request, client)
+        identity = await self._ask(line, request, client)
         if self.rules is not rules:
             # Who has answered what is asked no more may not go on: what it may do is told by the new rules.
             new = self.rules.find(request)
             if new is None or _asked(new) != _asked(line):
                 raise InvalidAuthorization("the rules of who may come in have changed meanwhile; try again")
+        return Authenticated(line.method.value, identity, f"{line.file}:{line.number}" if line.file else "")
 
-    async def _ask(self, line: HbaLine, request: ConnectionRequest, client: IAuthenticationClient) -> None:
+    async def _ask(
+        self, line: HbaLine, request: ConnectionRequest, client: IAuthenticationClient
+    ) -> str | None:
+        """Return who the client has shown to be, before any map; ``None``: it was not asked."""
+        identity: str | None = request.user
         where = f'Connection matched file "{line.file}" line {line.number}'
         if line.client_cert is not None:
             _check_certificate(request, where)
@@ -122,9 +127,14 @@ class HbaAuthorizer:
                 # Hashes of md5 are not stored here; PostgreSQL too uses SCRAM for who has a verifier.
                 await self._scram(request, client, where)
             case Method.PEER:
-                await self._peer(line, request, where)
+                identity = await self._peer(line, request, where)
+            case Method.CERT:
+                identity = None if request.tls is None else request.tls.distinguished_name
+            case Method.TRUST:
+                identity = None
         if line.client_cert is ClientCert.VERIFY_FULL:
             self._check_name(line, request, where)
+        return identity
 
     def may_replicate(self, request: ConnectionRequest) -> bool:
         """See `IAuthorizer`: whoever a line for ``replication`` has let in."""
@@ -178,14 +188,14 @@ class HbaAuthorizer:
             raise _wrong_password(request, real, where)
         client.send(AuthenticationRequest(_SASL_FINAL, step.data))
 
-    async def _peer(self, line: HbaLine, request: ConnectionRequest, where: str) -> None:
+    async def _peer(self, line: HbaLine, request: ConnectionRequest, where: str) -> str:
         name = None
         if request.peer_uid is not None:
             name = await self._looking_up.run(_user_name, request.peer_uid)
         if not isinstance(name, str):
             why = f"local user with ID {request.peer_uid} does not exist"
         elif self.maps.permits(line.map_name, name, request.user):
-            return
+            return name
         else:
             why = _no_match(line, name, request)
         text = f'Peer authentication failed for user "{request.user}"'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from zope.interface import Interface
@@ -25,6 +25,7 @@ class TlsInfo:
     :ivar authorities: there are some, so that a certificate could have been verified.
     :ivar end_point: the hash of our certificate, by which SCRAM binds a password to this connection
         (``tls-server-end-point``); ``None``: that kind of certificate has none.
+    :ivar cipher: how it is encrypted, for the log: ``protocol=TLSv1.3, cipher=…, bits=256``.
     """
 
     verified: bool = False
@@ -32,6 +33,22 @@ class TlsInfo:
     distinguished_name: str | None = None
     authorities: bool = False
     end_point: bytes | None = None
+    cipher: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated:
+    """
+    How a client has shown who it is, for the log.
+
+    :ivar method: as ``pg_hba.conf`` names it.
+    :ivar identity: who it is by that method, before any map; ``None``: it has not been asked.
+    :ivar where: file and line of the rule; empty: a built-in one.
+    """
+
+    method: str
+    identity: str | None = None
+    where: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +102,11 @@ class IAuthenticationClient(Interface):
 class IAuthorizer(Interface):
     """Decides who may come in; an embedding program may bring its own."""
 
-    def authenticate(request: ConnectionRequest, client: IAuthenticationClient) -> Awaitable[None]:
+    def authenticate(
+        request: ConnectionRequest, client: IAuthenticationClient
+    ) -> Awaitable[Authenticated | None]:
         """
-        Find out whether the client is who it says, and return when it is.
+        Find out whether the client is who it says, and return when it is, and how that was found out.
 
         Usually ``async def``.  Cancelled when the connection ends, and after
         ``authentication_timeout``; the caller tells the client that it may come in.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from zope.interface import implementer
 
 from walsender.auth.authorizer import no_entry
-from walsender.auth.interfaces import ConnectionRequest, IAuthenticationClient, IAuthorizer
+from walsender.auth.interfaces import Authenticated, ConnectionRequest, IAuthenticationClient, IAuthorizer
 
 
 @implementer(IAuthorizer)
@@ -17,7 +17,7 @@ class LocalAuthorizer:
     not let strangers in.
     """
 
-    async def authenticate(self, request: ConnectionRequest, client: IAuthenticationClient) -> None:
+    async def authenticate(self, request: ConnectionRequest, client: IAuthenticationClient) -> Authenticated:
         """
         See `IAuthorizer`.
 
@@ -25,6 +25,7 @@ class LocalAuthorizer:
         """
         if request.peer is not None and not request.peer.is_loopback:
             raise no_entry(request)
+        return Authenticated("trust")
 
     def may_replicate(self, request: ConnectionRequest) -> bool:
         """See `IAuthorizer`."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from walsender.replication_slots import HeldSlot
+    from walsender.sender.connection_log import ConnectionLog
     from walsender.sender.factory import WalSenderFactory
     from walsender.sender.startup import Session
     from walsender.wire import Command, FrontendMessage
@@ -33,6 +34,8 @@ READY: Final = ReadyForQuery().encode()
 
 class ICommandHost(Protocol):
     """What the command phase needs of the protocol that it belongs to."""
+
+    log: ConnectionLog
 
     @property
     def is_closed(self) -> bool:
@@ -103,6 +106,7 @@ class CommandPhase:
         # What is left (Flush, late messages of COPY) asks for no answer.
 
     def _execute(self, text: bytes) -> None:
+        self._host.log.command(text)
         command = self._factory.dialect.parse_command(text)
         found = self._find_history(command)
         if found is None:

@@ -1,28 +1,53 @@
-"""What the log says of one connection: who it is, what it was told, how it ends."""
+"""
+What the log says of one connection: who it is, what it was told, how it ends.
+
+Each event has the connection itself as its ``session``, for `walsender.server_log`; other observers
+have what is said of it at the beginning of the line.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from twisted.logger import Logger
 
-from walsender.sender.peer import peer_text
-from walsender.wire import printable
+from walsender.sender.peer import peer_address, peer_text
+from walsender.wire import decode_text, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from twisted.internet.interfaces import IReactorTime
     from twisted.python.failure import Failure
 
+    from walsender.auth import Authenticated, TlsInfo
     from walsender.errors import WalsenderError
     from walsender.lsn import LSN
+    from walsender.sender.factory import WalSenderFactory
     from walsender.sender.interfaces import IClientTransport
     from walsender.sender.slot_table import WalSenderEntry
 
 LINES_A_MINUTE: Final = 100
 """How many of the clients that are not let in have a line of their own when they go."""
 
-_LONGEST: Final = 2000  # characters of a text that may quote what the client has said
+_LONGEST: Final = 2000  # characters, or bytes, of what quotes a client
 _HEADER_SIZE: Final = 5  # bytes: a message's type and length
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """
+    What is logged of each connection, beside errors; by default nothing.
+
+    :ivar connections: of ``receipt``, ``authentication`` and ``authorization``, as ``log_connections``.
+    :ivar disconnections: as ``log_disconnections``.
+    :ivar replication_commands: as ``log_replication_commands``.
+    """
+
+    connections: Collection[str] = ()
+    disconnections: bool = False
+    replication_commands: bool = False
 
 
 class LineLimit:
@@ -53,52 +78,153 @@ class LineLimit:
 
 class ConnectionLog:
     """
-    One connection's lines.
+    One connection's lines; a `walsender.server_log.ILogSession`.
 
-    :param strangers: bounds how often it is said that a client who never came in has gone.
+    :param factory: says what is logged, and bounds how often it is said that a stranger has gone.
+    :ivar process_id: by which the connection is known, in the table of walsenders too.
+    :ivar started_at: when it began, in seconds since 1970.
+    :ivar user: who it wants to be, or is; ``None``: not known yet.
+    :ivar database: empty: it wants replication; ``None``: not known yet.
     :ivar entry: the client's entry in the table, once it is let in.
     """
 
     _log = Logger()
 
-    def __init__(self, transport: IClientTransport, strangers: LineLimit) -> None:
+    def __init__(self, transport: IClientTransport, factory: WalSenderFactory) -> None:
         self._transport = transport
-        self._strangers = strangers
+        self._factory = factory
+        self.user: str | None = None
         self._ended = False
+        self.process_id = factory.slot_table.new_process_id()
+        self.started_at = factory.reactor.seconds()
+        self.database: str | None = None
         self.entry: WalSenderEntry | None = None
 
+    # walsender.server_log.ILogSession
+
     @property
-    def client(self) -> str:
+    def application_name(self) -> str | None:
+        """As the session has it."""
+        return None if self.entry is None else self.entry.application_name
+
+    @property
+    def host(self) -> str:
+        """The address that it comes from."""
+        host, _ = peer_address(self._transport.getPeer())
+        return "[local]" if host is None else str(host)
+
+    @property
+    def port(self) -> int:
+        """The port that it comes from; -1 at a unix socket."""
+        return peer_address(self._transport.getPeer())[1]
+
+    @property
+    def backend_type(self) -> str:
+        """What a server has for such a client."""
+        if self.database is None:
+            return "not initialized"
+        return "client backend" if self.database else "walsender"
+
+    def __str__(self) -> str:
         """Who this is: address, user and application name."""
         where = peer_text(self._transport.getPeer())
         if self.entry is None:
             return where
         return f"{where} {printable(self.entry.user)} {printable(self.entry.application_name)}".rstrip()
 
+    @property
+    def _where(self) -> str:
+        port = f" port={self.port}" if self.port >= 0 else ""
+        return f"host={self.host}{port}"
+
+    # What happens
+
+    def received(self) -> None:
+        """Log that somebody has connected."""
+        if "receipt" in self._factory.logged.connections:
+            self._info("connection received: {where}", where=self._where)
+
+    def authenticated(self, how: Authenticated | None) -> None:
+        """
+        Log how the client has shown who it is.
+
+        Source: PostgreSQL, src/backend/libpq/auth.c, set_authn_id and ClientAuthentication.
+        """
+        if how is not None and "authentication" in self._factory.logged.connections:
+            self._info(
+                'connection authenticated: {kind}="{name}" method={method}{where}',
+                kind="user" if how.identity is None else "identity",
+                name=printable((self.user or "") if how.identity is None else how.identity),
+                method=how.method,
+                where=printable(f" ({how.where})" if how.where else ""),
+            )
+
+    def authorized(self, application_name: str, tls: TlsInfo | None) -> None:
+        """
+        Log that the client is whom it says it is.
+
+        Source: PostgreSQL, src/backend/utils/init/postinit.c, PerformAuthentication.
+        """
+        if "authorization" in self._factory.logged.connections:
+            database = f" database={printable(self.database)}" if self.database else ""
+            name = f" application_name={printable(application_name)}" if application_name else ""
+            self._info(
+                "{kind}connection authorized: user={user}{database}{name}{tls}",
+                kind="" if self.database else "replication ",
+                user=printable(self.user or ""),
+                database=database,
+                name=name,
+                tls="" if tls is None else f" SSL enabled ({tls.cipher})",
+            )
+
+    def command(self, text: bytes) -> None:
+        """Log a command of replication."""
+        if self._factory.logged.replication_commands:
+            command = printable(decode_text(text[:_LONGEST]))
+            more = "..." if len(text) > _LONGEST else ""
+            self._info("received replication command: {command}{rest}", command=command, rest=more)
+
+    def disconnected(self) -> None:
+        """
+        Log that the client, who had been let in, has gone.
+
+        Source: PostgreSQL, src/backend/tcop/postgres.c, log_disconnections.
+        """
+        if self.entry is not None and self._factory.logged.disconnections:
+            milliseconds = max(0, int((self._factory.reactor.seconds() - self.started_at) * 1000))
+            seconds, milliseconds = divmod(milliseconds, 1000)
+            minutes, seconds = divmod(seconds, 60)
+            hours, minutes = divmod(minutes, 60)
+            self._info(
+                "disconnection: session time: {time} user={user} database={database} {where}",
+                time=f"{hours}:{minutes:02}:{seconds:02}.{milliseconds:03}",
+                user=printable(self.entry.user),
+                database=printable(self.database or ""),
+                where=self._where,
+            )
+
     def error(self, error: WalsenderError, severity: str) -> None:
-        """Log, in one line, what the client is told."""
-        details = [printable(text) for text in (error.detail, error.log_detail) if text is not None]
-        detail = f" ({'; '.join(details)})" if details else ""
+        """Log what the client is told, and what it is not."""
+        texts = [printable(text) for text in (error.detail, error.log_detail) if text is not None]
+        detail = "; ".join(texts)
         self._log.error(
-            "{client} {severity}: {message}{detail}",
-            client=self.client,
+            "{session} {severity}: {text}{more}",
+            session=self,
             severity=severity,
-            message=printable(error.message[:_LONGEST]),
+            sqlstate=error.sqlstate,
+            text=printable(error.message[:_LONGEST]),  # "message" is a word of Twisted's older observers
+            more=f" ({detail})" if detail else "",
             detail=detail,
+            hint=error.hint,
         )
 
     def mistake(self, failure: Failure) -> None:
         """Log a mistake of ours, whole."""
-        self._log.failure("internal error while serving {client}", failure, client=self.client)
+        self._log.failure("{session} internal error", failure, session=self)
 
     def started(self, lsn: LSN, timeline: int) -> None:
         """Log that WAL is on its way."""
-        self._log.info(
-            "{client} started streaming WAL at {lsn} on timeline {timeline}",
-            client=self.client,
-            lsn=lsn,
-            timeline=timeline,
-        )
+        self._info("started streaming WAL at {lsn} on timeline {timeline}", lsn=lsn, timeline=timeline)
 
     def cut_off(self, pending: int) -> None:
         """Log that the client has gone after *pending* bytes of a message."""
@@ -118,6 +244,8 @@ class ConnectionLog:
         self._ended = True
 
     def _say(self, message: str) -> None:
-        if self.entry is None and not self._strangers.permits():
-            return
-        self._log.info("{client} {message}", client=self.client, message=printable(message))
+        if self.entry is not None or self._factory.strangers.permits():
+            self._info("{text}", text=printable(message))
+
+    def _info(self, form: str, **fields: object) -> None:
+        self._log.info(f"{{session}} {form}", session=self, **fields)

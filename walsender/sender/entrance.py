@@ -196,7 +196,9 @@ class Entrance:
     # Authentication
 
     def _open(self, message: StartupMessage) -> None:
-        opening = open_session(self._factory, message, self._host.transport, self, self._tls_info)
+        opening = open_session(
+            self._factory, message, self._host.transport, self, self._tls_info, self._host.log
+        )
         session = Deferred.fromCoroutine(opening)
         # Not before it has begun to wait: a session that is there at once has no use for it.
         self._opening = session.addCallbacks(self._host.let_in, self._refused)

@@ -12,7 +12,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from walsender.replication_slots import ReplicationSlots
-from walsender.sender.connection_log import LineLimit
+from walsender.sender.connection_log import LineLimit, Logged
 from walsender.sender.idle_sockets import IdleSocket, IdleSockets
 from walsender.sender.kernel_pipe import KernelPipes
 from walsender.sender.page_cache import PageCache
@@ -72,6 +72,7 @@ class WalSenderFactory(Factory):
     :ivar console: answers clients that want SQL; ``None``: they are refused.
     :ivar stopping: no new client is let in.
     :ivar timer: what all streams share.
+    :ivar logged: what is logged of each connection.  May be replaced at any time.
     :ivar strangers: bounds what is logged of clients that are not let in.
     :ivar tls: what clients may encrypt with; ``None``: nothing.  May be replaced at any time.
     """
@@ -117,6 +118,7 @@ class WalSenderFactory(Factory):
         self._closing: set[WalSender] = set()  # driven out, but their sockets are not closed yet
         self._driven_out = 0
         self.strangers = LineLimit(reactor)
+        self.logged = Logged()
         self._tell_again_at = 0.0
         self._by_process: dict[int, WalSender] = {}
         self._when_empty: list[Deferred[None]] = []

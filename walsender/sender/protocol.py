@@ -96,10 +96,11 @@ class WalSender(Protocol):
 
     def connectionMade(self) -> None:
         """A client has connected."""
-        self.log = ConnectionLog(self.transport, self.factory.strangers)
+        self.log = ConnectionLog(self.transport, self.factory)
         self._set_timer(
             self.factory.authentication_timeout, self.abort, "canceling authentication due to timeout"
         )
+        self.log.received()
         set_tcp_options(self.transport)
         accept_few(self.transport)
         self.factory.connection_made(self)
@@ -151,6 +152,7 @@ class WalSender(Protocol):
         self.forget_slots()
         if self.session is not None:
             self.factory.slot_table.free(self.session.entry)
+        self.log.disconnected()
         self.factory.connection_lost(self)
 
     # IPushProducer towards the transport, outside streams: what is paused is the reading of input

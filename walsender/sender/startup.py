@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from walsender.auth import IAuthenticationClient, TlsInfo
+    from walsender.sender.connection_log import ConnectionLog
     from walsender.sender.factory import WalSenderFactory
     from walsender.sender.interfaces import IClientTransport, IConsole, IConversation
     from walsender.sender.protocol import WalSender
@@ -65,6 +66,7 @@ async def open_session(
     transport: IClientTransport,
     client: IAuthenticationClient,
     tls: TlsInfo | None,
+    log: ConnectionLog,
 ) -> Session:
     """
     Let a client in, or not.
@@ -80,6 +82,7 @@ async def open_session(
     Source: PostgreSQL, src/backend/tcop/postgres.c, PostgresMain, and utils/init/postinit.c, InitPostgres.
     """
     dialect, source, write = factory.dialect, factory.source, transport.write
+    log.user = message.user
     mode = dialect.replication_mode(message.parameters.get("replication", "false"))
     minor, negotiation = negotiate(message.version, message.extensions)
     if negotiation is not None:
@@ -93,17 +96,19 @@ async def open_session(
         tls=tls,
         peer_uid=peer_user_id(transport),
     )
+    log.database = "" if request.replication else request.database or request.user
     if factory.stopping:
         raise CannotConnectNow("the database system is shutting down")
     if not source.ready:
         raise CannotConnectNow("the database system is starting up")
-    await factory.authorizer.authenticate(request, client)
+    log.authenticated(await factory.authorizer.authenticate(request, client))
+    log.authorized(message.parameters.get("application_name", ""), tls)
     if mode is ReplicationMode.NONE and factory.console is not None and isinstance(dialect, ModernDialect):
-        return _open_console(factory, factory.console, message, transport, request, port, minor)
+        return _open_console(factory, factory.console, message, transport, request, port, minor, log)
     if mode is not ReplicationMode.PHYSICAL:
         raise NotForSessions("walsender serves physical replication connections only", hint=_NO_SQL)
     entry = WalSenderEntry(
-        factory.slot_table.new_process_id(),
+        log.process_id,
         request.host,
         port,
         factory.reactor.seconds(),
@@ -146,13 +151,12 @@ def _open_console(
     request: ConnectionRequest,
     port: int,
     minor: int,
+    log: ConnectionLog,
 ) -> Session:
     """Let in a client that wants SQL; it takes no place in the table of walsenders."""
     console.check_room()
     dialect, write = factory.dialect, transport.write
-    entry = WalSenderEntry(
-        factory.slot_table.new_process_id(), request.host, port, factory.reactor.seconds(), request.user
-    )
+    entry = WalSenderEntry(log.process_id, request.host, port, factory.reactor.seconds(), request.user)
     write(AUTHENTICATION_OK.encode())
     parameters = _session_parameters(factory, message, write, encoding="UTF8")
     entry.application_name = parameters.application_name

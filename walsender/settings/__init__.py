@@ -7,7 +7,9 @@ as a `ConfigurationError` of one line that names the setting and its source.
 Nothing here opens anything but configuration files.
 """
 
-from .loading import Option, Settings, options
-from .table import SETTINGS, Setting
+from .command_line import Option, options
+from .loading import InvalidSettings, Settings
+from .setting import Setting
+from .table import SETTINGS
 
-__all__ = ["SETTINGS", "Option", "Setting", "Settings", "options"]
+__all__ = ["SETTINGS", "InvalidSettings", "Option", "Setting", "Settings", "options"]

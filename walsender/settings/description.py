@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from .secrets import without_password
-from .table import SETTINGS, Setting
+from .table import SETTINGS
 from .values import TIME_UNITS, Assignment, Boolean, Duration, Enumeration, Integer
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from .loading import Settings
+    from .setting import Setting
 
 _FILE: Final = re.compile(r'file "(?P<path>.*)" line (?P<line>[0-9]+)')
 
@@ -91,7 +92,7 @@ def _text(value: Any, kind: object) -> str:
     if isinstance(kind, Duration):
         return str(round(value * 1e6 / TIME_UNITS[kind.unit]))
     if isinstance(value, tuple):
-        return ", ".join(value)
+        return ", ".join(value) or "off"
     return "off" if value is None else str(value)
 
 

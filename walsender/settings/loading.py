@@ -11,52 +11,20 @@ from typing import TYPE_CHECKING, Any, Final
 from walsender.errors import ConfigurationError
 
 from .file import read_file
-from .table import SETTINGS, Setting
+from .table import SETTINGS
 from .values import Assignment, StringList, complaint, quoted_element
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from walsender.lsn import LSN
 
-_CONFIG_FILE: Final = "config_file"
+    from .setting import Setting
+
+CONFIG_FILE: Final = "config_file"
+"""The one option that is no setting."""
+
 _BY_NAME: Final[Mapping[str, Setting]] = {setting.name: setting for setting in SETTINGS}
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """
-    One option of the command line; every one takes a value.
-
-    :ivar name: without dashes in front, ``wal-directory``.
-    :ivar short: one letter, or ``None``.
-    :ivar metavar: what stands for the value in the help.
-    :ivar description: one line.
-    :ivar repeatable: given again, it adds to what was given before; otherwise the last one wins.
-    """
-
-    name: str
-    short: str | None
-    metavar: str
-    description: str
-    repeatable: bool = False
-
-
-def options() -> Sequence[Option]:
-    """Return the options of the command line: ``--config-file``, then one for each setting."""
-    return (
-        Option(_CONFIG_FILE.replace("_", "-"), None, "FILE", "configuration file, as postgresql.conf"),
-        *(
-            Option(
-                setting.name.replace("_", "-"),
-                setting.short,
-                setting.metavar,
-                _help(setting),
-                repeatable=isinstance(setting.kind, StringList),
-            )
-            for setting in SETTINGS
-        ),
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +72,13 @@ class Settings:
     :ivar protocol_dialect: ``auto`` or ``8.5``.
     :ivar sendfile: let the kernel move WAL where it can.
     :ivar inotify: let the kernel tell of new WAL.
+    :ivar log_destination: ``stderr`` or ``jsonlog``.
+    :ivar log_line_prefix: with ``%``-escapes.
+    :ivar log_min_messages: one of PostgreSQL's levels, in small letters.
+    :ivar log_connections: words, of ``receipt``, ``authentication`` and ``authorization``.
+    :ivar log_disconnections: log how long each session was.
+    :ivar log_replication_commands: log each.
+    :ivar config_file: what was read; empty: none.
     :ivar sources: for each setting where its value comes from, as messages name it: ``default``,
         ``file "…" line 3``, ``command line option --listen``.
     """
@@ -145,6 +120,13 @@ class Settings:
     protocol_dialect: str
     sendfile: bool
     inotify: bool
+    log_destination: str
+    log_line_prefix: str
+    log_min_messages: str
+    log_connections: tuple[str, ...]
+    log_disconnections: bool
+    log_replication_commands: bool
+    config_file: str = field(compare=False)
     sources: Mapping[str, str] = field(compare=False)
 
     @classmethod
@@ -169,41 +151,25 @@ class Settings:
             *command_line*.
         :param directory: by default the working directory.  A reload must say where the program
             was started, since twistd may have left that place.
-        :raises ConfigurationError: the first thing wrong, in one line that says where.
+        :raises InvalidSettings: something is wrong.
+        :raises ConfigurationError: the file cannot be read, or a line of it not be understood.
         """
         here = _working_directory() if directory is None else directory
-        values: dict[str, object] = {}
-        sources: dict[str, str] = {}
-
-        def assign(given: Iterable[Assignment]) -> None:
-            for one in given:
-                setting = _setting(one)
-                try:
-                    values[setting.name] = setting.kind.parse(one)
-                except ConfigurationError as error:
-                    raise complaint(error.message, one.source, error.hint) from error
-                sources[setting.name] = one.source
-
         options_given: list[tuple[str, str]] = []
         for option, text in command_line:
-            if _canonical(option) == _CONFIG_FILE:
+            if _canonical(option) == CONFIG_FILE:
                 config_file = text
             else:
                 options_given.append((option, text))
+        given = _Given(here, "" if config_file is None else str(Path(here, config_file)))
         if config_file is not None:
             source = "command line option --config-file"
             if not config_file or "\0" in config_file:
                 raise complaint(f'empty configuration file name: "{config_file}"', source)
-            in_file = read_file(str(Path(here, config_file)), source)
-            assign({_setting(one).name: one for one in in_file}.values())
-        assign(_from_options(options_given, here))
-        assign(_from_assignments(assignments, here))
-        for setting in SETTINGS:
-            if setting.name not in values:
-                values[setting.name] = _default(setting, values, here)
-                sources[setting.name] = "default"
-        fields: dict[str, Any] = {**values, "sources": MappingProxyType(sources)}
-        return cls(**fields)
+            given.assign_last(read_file(given.config_file, source))
+        given.assign(_from_options(options_given, here))
+        given.assign(_from_assignments(assignments, here))
+        return given.settings()
 
     def changed(self, other: Settings) -> tuple[str, ...]:
         """Return the names of the settings that have another value in *other*, in the table's order."""
@@ -214,16 +180,101 @@ class Settings:
         )
 
 
+class InvalidSettings(ConfigurationError):
+    """
+    What is wrong with settings; the message is the first of it, in one line that says where.
+
+    :ivar problems: all that is wrong, each in one line.
+    :ivar unaffected: gives, of the settings that hold, those that would hold if what is wrong stayed as
+        it is; ``None``: a name is wrong, and nobody knows what else is meant otherwise.
+    """
+
+    def __init__(
+        self, problems: Sequence[str], unaffected: Callable[[Settings], Settings] | None = None
+    ) -> None:
+        super().__init__(problems[0])
+        self.problems = tuple(problems)
+        self.unaffected = unaffected
+
+
+class _Given:
+    """
+    What has been given so far; the last one wins.
+
+    :param directory: what defaults are relative to.
+    """
+
+    def __init__(self, directory: str, config_file: str) -> None:
+        self._directory = directory
+        self.config_file = config_file
+        self._values: dict[str, object] = {}
+        self._sources: dict[str, str] = {}
+        self._unknown: list[str] = []
+        self._wrong: dict[str, list[str]] = {}  # by setting
+
+    def assign_last(self, given: Iterable[Assignment]) -> None:
+        """Take what a file assigns, of several lines for a name the last."""
+        last = {}
+        for one in given:
+            if (setting := self._setting(one)) is not None:
+                last[setting.name] = one
+        self.assign(last.values())
+
+    def assign(self, given: Iterable[Assignment]) -> None:
+        """Take what is given, and what is wrong with it."""
+        for one in given:
+            setting = self._setting(one)
+            if setting is None:
+                continue
+            try:
+                self._values[setting.name] = setting.kind.parse(one)
+            except ConfigurationError as error:
+                told = complaint(error.message, one.source, error.hint).message
+                self._wrong.setdefault(setting.name, []).append(told)
+            else:
+                self._sources[setting.name] = one.source
+
+    def _setting(self, given: Assignment) -> Setting | None:
+        try:
+            return _setting(given)
+        except ConfigurationError as error:
+            self._unknown.append(error.message)
+            return None
+
+    def settings(self) -> Settings:
+        """
+        Return what all of it means.
+
+        :raises InvalidSettings: something is wrong.
+        """
+        wrong = [problem for problems in self._wrong.values() for problem in problems]
+        if self._unknown:
+            raise InvalidSettings([*self._unknown, *wrong])
+        if wrong:
+            raise InvalidSettings(wrong, self._unaffected)
+        return self._complete()
+
+    def _unaffected(self, current: Settings) -> Settings:
+        for name in self._wrong:
+            self._values[name] = getattr(current, name)
+            self._sources[name] = current.sources[name]
+        return self._complete()
+
+    def _complete(self) -> Settings:
+        values, sources = dict(self._values), dict(self._sources)
+        for setting in SETTINGS:
+            if setting.name not in values:
+                values[setting.name] = _default(setting, values, self._directory)
+                sources[setting.name] = "default"
+        fields: dict[str, Any] = {**values, "sources": MappingProxyType(sources)}
+        return Settings(config_file=self.config_file, **fields)
+
+
 def _working_directory() -> str:
     try:
         return str(Path.cwd())
     except OSError as error:
         raise complaint(f"could not identify current directory: {error.strerror}", None) from error
-
-
-def _help(setting: Setting) -> str:
-    default = setting.default or setting.derived_default
-    return f"{setting.description} [default: {default}]" if default else setting.description
 
 
 def _canonical(name: str) -> str:

@@ -82,6 +82,13 @@ class DefaultsTests(LoadingTestCase):
                 protocol_dialect="auto",
                 sendfile=True,
                 inotify=True,
+                log_destination="stderr",
+                log_line_prefix="%m [%p] %q%u@%h %a ",
+                log_min_messages="warning",
+                log_connections=(),
+                log_disconnections=False,
+                log_replication_commands=False,
+                config_file="",
                 sources={},
             ),
         )

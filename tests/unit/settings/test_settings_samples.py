@@ -27,10 +27,10 @@ def reference_row(setting: Setting) -> str:
 
 class TableTests(SynchronousTestCase):
     def test_aFieldForEachRow(self) -> None:
-        """`Settings` has a field for each row of the table, in its order, and the sources."""
+        """`Settings` has a field for each row of the table, in its order, and says where they are from."""
         self.assertEqual(
             [one.name for one in dataclasses.fields(Settings)],
-            [*(setting.name for setting in SETTINGS), "sources"],
+            [*(setting.name for setting in SETTINGS), "config_file", "sources"],
         )
 
     def test_everyDefaultIsExplained(self) -> None:
