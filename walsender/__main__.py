@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
         return check.run(options.directory)
     if options.command == "probe":
         return probe.run(options.url)
-    return demo.run(options.duration)
+    return demo.run(options.duration, kill_every_s=options.kill_every, open_page=options.open)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -52,11 +52,16 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     demo_command = commands.add_parser(
         "demo",
-        help="a live PostgreSQL, pg_receivewal, walsender and a standby, in a temporary directory",
-        description="PostgreSQL writes WAL, pg_receivewal archives it, walsender serves the archive, and a"
-        " standby follows; positions and lag are shown once a second. Ctrl-C ends it.",
+        help="a live PostgreSQL, a relay, two standbys and a pg_receivewal, in a temporary directory",
+        description="PostgreSQL writes WAL, a relay receives it, and two standbys and a pg_receivewal follow"
+        " the relay; positions and lag are shown once a second. In a terminal k kills the relay (kill -9),"
+        " which is started again, and q or Ctrl-C ends the demo. Then all are compared with the primary.",
     )
     demo_command.add_argument("--duration", type=_seconds, metavar="SECONDS", help="end after this time")
+    demo_command.add_argument(
+        "--kill-every", type=_seconds, metavar="SECONDS", help="kill the relay each time this has gone by"
+    )
+    demo_command.add_argument("--open", action="store_true", help="show the relay's page in a browser")
     return parser.parse_args(arguments)
 
 

@@ -40,10 +40,10 @@ def test_runCommand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert install == [".venv/bin/pip", "install", "-q", ".[demo]"]
     assert "demo" in extras()
     assert run[:3] == [".venv/bin/python", "-m", "walsender"]
-    durations: list[float | None] = []
-    monkeypatch.setattr("walsender.demo.run", durations.append)
+    runs: list[tuple[float | None, dict[str, object]]] = []
+    monkeypatch.setattr("walsender.demo.run", lambda duration, **more: runs.append((duration, more)))
     program.main(run[3:])
-    assert durations == [None]
+    assert runs == [(None, {"kill_every_s": None, "open_page": False})]
 
 
 def test_testCommand() -> None:

