@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import pytest
 from twisted.logger import ILogObserver, globalLogPublisher
+from versions import VERSIONS
 from zope.interface import implementer
 
 from walsender.testing.archives import Archive, make_archive, make_fork, make_gap, reference_server
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from walsender.testing.wal_maker import WalMaker
 
-VERSIONS: Final = (16, 18)
 #: What needs more than the other tests, and the variable that its environment of tox sets: ``tox -e power``
 #: needs root and a loop device, ``tox -e browser`` a browser.
 _APART: Final = {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from relay_helpers import assert_same_segments, make_relay, wait_for_streaming
+from versions import newest_at_least
 
 from walsender.lsn import LSN
 from walsender.testing.archives import CONTENTS, Archive
@@ -182,6 +183,7 @@ def switch(cluster: Cluster, segments: int) -> None:
         cluster.sql("SELECT pg_switch_wal()")
 
 
+@newest_at_least
 class TestRelay:
     """A relay that was begun late."""
 

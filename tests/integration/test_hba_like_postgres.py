@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 import pytest
+from versions import VERSIONS
 
 from walsender.auth import AccessFileError, ConnectionRequest, HbaLine, Method, load_hba, load_ident
 from walsender.auth.hba import ANYWHERE, OwnAddresses, Subnet
@@ -27,7 +28,6 @@ from walsender.testing.processes import wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-VERSIONS: Final = (16, 18)
 RULE: Final = ("type", "database", "user_name", "address", "netmask", "auth_method", "options")
 
 HBA: Final = r"""

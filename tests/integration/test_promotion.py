@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from conftest import VERSIONS
+from versions import VERSIONS
 
 from walsender.testing.cascade import Cascade
 

@@ -15,6 +15,7 @@ from relay_helpers import (
     make_standby,
     wait_for_streaming,
 )
+from versions import newest_at_least
 
 from walsender.lsn import LSN
 from walsender.testing.installation import PostgresInstallation
@@ -40,6 +41,7 @@ def newest() -> PostgresInstallation:
 
 
 @pytest.mark.parametrize("sendfile", ["on", "off"], ids=["sendfile", "transport"])
+@newest_at_least
 def test_relayFeedsStandbys(
     installation: PostgresInstallation, space: Path, stack: ExitStack, sendfile: str
 ) -> None:

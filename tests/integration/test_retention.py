@@ -16,8 +16,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import pytest
 from relay_helpers import assert_same_segments, make_primary, make_relay, make_standby, wait_for_streaming
+from versions import newest_at_least
 
 from walsender.lsn import LSN
 from walsender.replication_slots import WAL_REMOVED, SlotState, decode_state
@@ -70,6 +70,7 @@ def small_disk(path: Path, megabytes: int) -> list[str | Path]:
     return [shutil.which("unshare") or "unshare", options, "sh", "-c", mount, "sh", path]
 
 
+@newest_at_least
 def test_fullDisk(installation: PostgresInstallation, space: Path) -> None:
     """
     On a full disk the primary goes on and standbys are served; with room it goes on, and all are equal.
@@ -125,6 +126,7 @@ def test_fullDisk(installation: PostgresInstallation, space: Path) -> None:
         assert "Traceback" not in relay.log_text(), relay.log_text()
 
 
+@newest_at_least
 def test_sizeLimit(installation: PostgresInstallation, space: Path) -> None:
     """At ``max_wal_directory_size`` nothing is received until a reload permits more."""
     config = space / "walsender.conf"
@@ -198,6 +200,7 @@ def test_lostSlot(installation: PostgresInstallation, space: Path) -> None:
         assert "Traceback" not in relay.log_text(), relay.log_text()
 
 
+@newest_at_least
 def test_standbyOfALostSlot(installation: PostgresInstallation, space: Path) -> None:
     """
     A standby that was away for too long is told that its slot is gone; others go on.
@@ -249,6 +252,7 @@ def test_standbyOfALostSlot(installation: PostgresInstallation, space: Path) -> 
         assert "Traceback" not in relay.log_text(), relay.log_text()
 
 
+@newest_at_least
 def test_slotLimitsLikePostgres(installation: PostgresInstallation, space: Path) -> None:
     """When a slot is past the limit, and how much WAL is left until then, is as on a PostgreSQL server."""
     ask_server = (
@@ -280,7 +284,7 @@ def test_slotLimitsLikePostgres(installation: PostgresInstallation, space: Path)
     assert {"unreserved", "lost"} <= seen
 
 
-@pytest.mark.parametrize("installation", [18], indirect=True, ids=["pg18"])
+@newest_at_least
 def test_killed(installation: PostgresInstallation, space: Path) -> None:
     """Killed at any moment: a slot is lost, or all of its WAL is there."""
     rng = random.Random(4)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from twistd_helpers import Refusals, Twistd, make_wal, small_place
+from versions import newest_at_least
 
 from walsender.lsn import LSN
 from walsender.testing.compression import compress_file
@@ -133,6 +134,7 @@ def test_badValue(place: Path) -> None:
     )
 
 
+@newest_at_least
 def test_deadServer(installation: PostgresInstallation, space: Path) -> None:
     """
     The pg_wal of a killed server, with recycled files in it, is good to its end, and served up to there.
