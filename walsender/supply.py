@@ -129,7 +129,7 @@ class DirectorySupply:
             run_in_thread,
             TimedFiles(self.timings.flush),
             path,
-            run_look=self._thread.run,
+            run_look=self.timings.timed(self._thread.run),
             delay=settings.wal_sender_delay,
             sync=settings.fsync,
             directory_mode=_directory_mode(path),
@@ -252,6 +252,7 @@ class RelaySupply:
             return LibpqConnector(
                 cast("IUpstreamReactor", self._reactor),  # which has less
                 settings.primary_conninfo,
+                name=settings.cluster_name,
                 connect_timeout_s=settings.wal_receiver_timeout,
             )
         except ConfigurationError as error:

@@ -98,7 +98,7 @@ class Timings:
 
     :ivar flush: of a file with WAL.
     :ivar receive: from when the first byte of a commit has come until all of it is durable.
-    :ivar work: whatever the thread of a relay's commits is asked.
+    :ivar work: whatever the thread is asked that looks at the directory, or writes it.
     """
 
     flush: Stopwatch = field(default_factory=Stopwatch)

@@ -38,7 +38,7 @@ class Settings:
     :ivar wal_directory: where the WAL segments are.
     :ivar listen: endpoint strings, at least one.
     :ivar http: endpoint string of metrics and health; empty: there is none.
-    :ivar cluster_name: shown in the process title; empty: none.
+    :ivar cluster_name: in the process title and for the upstream; empty: none.
     :ivar update_process_title: show there what is done.
     :ivar primary_conninfo: of the upstream; empty: there is none, and others fill the directory.
     :ivar primary_slot_name: on the upstream; empty: none.

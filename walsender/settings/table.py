@@ -72,7 +72,7 @@ SETTINGS: Final = (
         "cluster_name",
         String(),
         "NAME",
-        "name of this server, shown in the process title",
+        "name of this server, in the process title and for the upstream",
         derive=_none,
         derived_default="none",
         restart_required=True,

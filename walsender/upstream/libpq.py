@@ -48,11 +48,14 @@ class LibpqConnector:
     Opens replication connections to where a libpq connection string leads.
 
     :param conninfo: libpq's connection string.  ``replication`` and ``dbname`` are set here, and
-        ``application_name`` is ``walsender`` unless the user has another.
+        ``application_name`` is *name* unless the user has another.
+    :param name: ``cluster_name``; empty: ``walsender``.
     :param connect_timeout_s: how long each host is tried if the user has set no ``connect_timeout``; 0 is
         for as long as it takes.
     :param pgconn: libpq's connections; tests bring their own.
     :raises ConfigurationError: libpq cannot parse *conninfo*.
+
+    Source of the name: PostgreSQL, src/backend/replication/walreceiver.c, WalReceiverMain.
     """
 
     def __init__(
@@ -60,11 +63,14 @@ class LibpqConnector:
         reactor: IUpstreamReactor,
         conninfo: str,
         *,
+        name: str = "",
         connect_timeout_s: float = 60,
         pgconn: type[PGconn] = pq.PGconn,
     ) -> None:
         self._reactor = reactor
         self._parameters = parse_conninfo(conninfo)
+        if name:
+            self._parameters.setdefault("fallback_application_name", name)
         self._connect_timeout_s = connect_timeout_s
         self._pgconn = pgconn
 

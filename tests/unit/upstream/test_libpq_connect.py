@@ -93,6 +93,17 @@ class ConnectTests(SynchronousTestCase):
         self.addCleanup(self.answer.addErrback, lambda _: None)
         self.addCleanup(self.answer.cancel)
 
+    def name(self, conninfo: str, name: str) -> str | None:
+        """Return the name by which the upstream knows us, if there is no other."""
+        self.begin(("192.0.2.1", FAILED), conninfo=conninfo, name=name)
+        return self.libpq.connections[0].conninfo.get("fallback_application_name")
+
+    def test_name(self) -> None:
+        """The upstream knows us by ``cluster_name``, unless the connection string has a name."""
+        self.assertEqual("walsender", self.name("host=a", ""))
+        self.assertEqual("relay1", self.name("host=a", "relay1"))
+        self.assertEqual("own", self.name("host=a fallback_application_name=own", "relay1"))
+
     def all_closed(self) -> None:
         """Check that nothing is left of the attempt."""
         self.assertTrue(all(connection.finished for connection in self.libpq.connections))

@@ -1,0 +1,61 @@
+"""Where WAL comes from, with threads that do not answer."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from walsender import supply
+from walsender.settings import Settings
+
+
+class HungThreads:
+    """Threads that begin what they are asked, and no more."""
+
+    def __init__(self, *args: object) -> None:
+        self.start = self.stop = lambda: None
+
+    def run(self, *args: object, **kwargs: object) -> Deferred[Any]:
+        """Return what will never fire."""
+        return Deferred()
+
+
+class HungDiskTests(SynchronousTestCase):
+    """A directory or a disk that does not answer is known to be silent, whatever it was asked."""
+
+    def setUp(self) -> None:
+        """Make a directory."""
+        self.path = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, self.path)
+        self.patch(supply, "WorkThreads", HungThreads)
+
+    def settings(self, *more: tuple[str, str]) -> Settings:
+        """Return those of a server of the directory."""
+        return Settings.load([("wal_directory", self.path), ("inotify", "off"), *more])
+
+    def test_directory(self) -> None:
+        """A look at a directory that others fill."""
+        found = supply.DirectorySupply(cast("Any", Clock()), self.settings(), HungThreads().run)
+        self.assertEqual(0, found.timings.stuck())
+        found.start()
+        self.assertGreater(found.timings.stuck(), 0)
+
+    def test_relay(self) -> None:
+        """The thread of a relay's commits."""
+        settings = self.settings(("primary_conninfo", "host=a"))
+        found = supply.RelaySupply(
+            *(cast("Any", Clock()), settings, maybeDeferred),
+            feedback=lambda: (0, 0),
+            slots=cast("Any", []),
+            oldest_sent=cast("Any", int),
+        )
+        self.assertEqual(0, found.timings.stuck())
+        found.start()
+        assert found._lock is not None
+        self.addCleanup(found._lock.release)
+        self.assertGreater(found.timings.stuck(), 0)
