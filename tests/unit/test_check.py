@@ -117,6 +117,10 @@ class CheckTests(SynchronousTestCase):
         """A gap is named, and the first bad byte of each run, whatever is wrong elsewhere."""
         self.maker.write(self.path)
         self.name(2).unlink()
+        status, said = self.check()
+        self.assertEqual((1, "not clean: 1 problem"), (status, said[-1]), said)
+        self.assertRegex(said[2], r"^timeline 1, 0{7}10{15}1: \d+ good records from 0/100028 to 0/200000$")
+        self.assertRegex(said[3], r"\(3 segments\): \d+ good records from 0/3[0-9A-F]+ to 0/5")
         self.spoil(self.name(1), 600_000)
         self.spoil(self.name(4), 600_000)
         status, said = self.check()
