@@ -194,6 +194,16 @@ class CheckTests(SynchronousTestCase):
         self.assertIn("%", screen.getvalue())
         self.assertTrue(screen.getvalue().endswith("\r\x1b[2K"))
 
+    def test_barMoves(self) -> None:
+        """The bar shows the segments in their order, each with how many were read before it."""
+        self.maker.write(self.path)
+        self.name(3).unlink()
+        shown: list[tuple[int, str]] = []
+        self.patch(Bar, "show", lambda _, done, name: shown.append((done, name)))
+        self.assertEqual(1, check.run(str(self.path), io.StringIO(), Screen()))
+        names = [self.name(number).name for number in (1, 2, 4, 5)]
+        self.assertEqual(list(enumerate(names)), list(dict.fromkeys(shown)))
+
 
 class BarTests(SynchronousTestCase):
     def test_picture(self) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from walsender.errors import WalFileError
 from walsender.source.running_server import running_server
-from walsender.wal import REAL_FILES, scan_directory, segment_name
+from walsender.wal import REAL_FILES, parse_file_name, scan_directory, segment_name
 
 from .findings import CheckedRun, check_runs, count, faults, streamable
 from .progress import Bar, Terminal, WatchedFiles
@@ -46,7 +47,8 @@ class _Check:
         self._done = 0
         self._files = WatchedFiles(REAL_FILES, self._opened)
         self._problems = 0
-        self._seen: set[str] = set()
+        self._geometry: Geometry | None = None
+        self._reading: range | None = None
 
     def run(self) -> int:
         if (server := running_server(self._path)) is not None:
@@ -77,7 +79,8 @@ class _Check:
         self._bar = Bar(self._errors, sum(sum(map(len, runs)) for runs in directory.ranges.values()))
         for fault in faults(directory):
             self._problem(fault)
-        for found in check_runs(self._files, directory):
+        self._geometry = geometry
+        for found in check_runs(self._files, directory, partial(setattr, self, "_reading")):
             self._done += len(found.segments)
             self._tell(found, geometry)
         try:
@@ -112,8 +115,11 @@ class _Check:
         )
 
     def _opened(self, name: str) -> None:
-        self._seen.add(name)
-        self._bar.show(len(self._seen), name)
+        """Show how far it is: in what is read for other reasons, nothing gets on."""
+        done = self._done
+        if self._reading is not None and self._geometry is not None:
+            done += max(0, parse_file_name(name).number(self._geometry) - self._reading.start)
+            self._bar.show(done, name)
 
     def _say(self, line: str) -> None:
         self._bar.clear()
