@@ -11,12 +11,21 @@ the pool per window and not per message.
 Only one page per read is asked for, and the last: pages come in and leave in runs of
 about a read's size (read-ahead, folios), and asking for each would cost as much as
 copying it.
+
+What one stream has found others need not ask for again, for a moment: each call lets another thread have
+the interpreter, and with twenty clients that cost more than anything else.
+
+How much a reader of cold WAL has under way at the disk is bounded, and the kernel's own
+read-ahead, which has megabytes under way, is turned off: a flush waits behind what is under way,
+and the standbys that are level wait for the flush (docs/performance.md).
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,18 +36,37 @@ if TYPE_CHECKING:
 
 WARM_WINDOW: Final = 1 << 20  # bytes
 _PROBE_EVERY: Final = 128 << 10  # bytes
+_AHEAD: Final = 256 << 10  # bytes
+_STAYS: Final = 1.0  # seconds for which what was in the page cache is taken to be there
+_MOST_SEEN: Final = 256  # windows of a segment
 _CATCHING_UP: Final = 64 << 10  # bytes; a reader of such pieces will want what follows
 
 # Runs a callable in a thread; a Deferred of its result fires in the reactor's thread.
 RunInThread = Callable[..., "Deferred[Any]"]
 
 
+def _turn_read_ahead_off(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # a hint, and not every file system takes it
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+
+
 def _read_through(descriptor: int, offset: int, length: int) -> None:
-    """Make the kernel read a range; errors are left to whoever reads it for good."""
+    """
+    Make the kernel read a range, and begin with what follows it.
+
+    Errors are left to whoever reads it for good.
+    Some is always asked for ahead of what is waited for, so that the disk has something to do.
+    """
     end = offset + length
+    asked = offset
     try:
-        os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_WILLNEED)
-        while offset < end and (data := os.pread(descriptor, min(_PROBE_EVERY, end - offset), offset)):
+        while offset < end:
+            if asked < offset + _AHEAD:
+                os.posix_fadvise(descriptor, asked, _AHEAD, os.POSIX_FADV_WILLNEED)
+                asked += _AHEAD
+            data = os.pread(descriptor, min(_PROBE_EVERY, end - offset), offset)
+            if not data:
+                break
             offset += len(data)
     except OSError:
         pass
@@ -66,10 +94,27 @@ class PageCache:
             return True
         if piece.length >= _CATCHING_UP:
             window_end = min(offset + WARM_WINDOW, segment.end - segment.start)
+            if self._was_seen(segment, offset, window_end):
+                return True
+            _turn_read_ahead_off(segment.descriptor)  # which asking for pages would begin
             if self._is_cached(segment.descriptor, offset, window_end):
-                self._warm_segment, self._warm_start, self._warm_end = segment, offset, window_end
+                self._seen(segment, offset, window_end)
                 return True
         return self._is_cached(segment.descriptor, offset, end)
+
+    def _was_seen(self, segment: OpenSegment, start: int, end: int) -> bool:
+        """Return whether another stream has just seen the window, which most begin at the same places."""
+        seen_end, seen_at = segment.in_memory.get(start, (0, 0.0))
+        if seen_end < end or time.monotonic() - seen_at > _STAYS:
+            return False
+        self._warm_segment, self._warm_start, self._warm_end = segment, start, end
+        return True
+
+    def _seen(self, segment: OpenSegment, start: int, end: int) -> None:
+        self._warm_segment, self._warm_start, self._warm_end = segment, start, end
+        if len(segment.in_memory) >= _MOST_SEEN:
+            segment.in_memory.clear()
+        segment.in_memory[start] = (end, time.monotonic())
 
     def _is_cached(self, descriptor: int, start: int, end: int) -> bool:
         probe = self._probe
@@ -91,7 +136,7 @@ class PageCache:
 
         def warmed(_: object) -> None:
             if not self._forgotten:
-                self._warm_segment, self._warm_start, self._warm_end = segment, offset, offset + length
+                self._seen(segment, offset, offset + length)
 
         read: Deferred[None] = self._run_in_thread(_read_through, segment.descriptor, offset, length)
         return read.addCallback(warmed)

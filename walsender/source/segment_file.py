@@ -36,6 +36,7 @@ class OpenSegment:
     :ivar retired: another file has taken this one's name; what is below the flush
         position is still right here, but it will not grow.
     :ivar nameless: it never had a name that could be taken.
+    :ivar in_memory: for readers: ranges that have been seen in the page cache, start to end and when.
     """
 
     __slots__ = (
@@ -44,6 +45,7 @@ class OpenSegment:
         "descriptor",
         "end",
         "identity",
+        "in_memory",
         "name",
         "nameless",
         "retired",
@@ -58,6 +60,7 @@ class OpenSegment:
         self.end = end
         self.retired = self.nameless = False
         self.identity: Identity = (0, 0)
+        self.in_memory: dict[int, tuple[int, float]] = {}
 
     def __del__(self) -> None:
         self._files.close(self.descriptor)
