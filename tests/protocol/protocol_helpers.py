@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.task import Clock
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from walsender.auth import LocalAuthorizer
@@ -20,6 +18,7 @@ from walsender.sender import WalSender, WalSenderFactory
 from walsender.sender.page_cache import PageCache
 from walsender.sender.transport_consumer import TransportConsumer
 from walsender.source import DirectorySource
+from walsender.testing.memory import ClockReactor
 from walsender.testing.raw_client import startup_packet
 from walsender.testing.source import ScriptedSource
 from walsender.testing.transport import ThrottledTransport
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from walsender.testing.wal_maker import WalMaker
 
 LOCAL = IPv4Address("TCP", "127.0.0.1", 40000)
-EPOCH = 946684800  # 2000-01-01 UTC, from which the protocol counts its times
 
 
 def message(kind: bytes, body: bytes = b"") -> bytes:
@@ -111,64 +109,6 @@ def keepalives(data: bytes) -> list[tuple[int, int]]:
         for kind, body in parse(data)
         if kind == b"d" and body[:1] == b"k"
     ]
-
-
-class HeldThreadPool:
-    """
-    Runs what it is given at once, or when told to.
-
-    :ivar holding: keep jobs for `run`.
-    """
-
-    def __init__(self) -> None:
-        self.holding = False
-        self._jobs: list[Callable[[], None]] = []
-
-    @property
-    def waiting(self) -> int:
-        """How many jobs are kept."""
-        return len(self._jobs)
-
-    def callInThreadWithCallback(
-        self, done: Callable[[bool, object], None], function: Callable[..., Any], *args: Any, **kwargs: Any
-    ) -> None:
-        """See `twisted.python.threadpool.ThreadPool`."""
-
-        def job() -> None:
-            try:
-                result = function(*args, **kwargs)
-            except Exception as error:  # noqa: BLE001 (as a thread pool)
-                done(False, Failure(error))
-            else:
-                done(True, result)
-
-        if self.holding:
-            self._jobs.append(job)
-        else:
-            job()
-
-    def run(self) -> None:
-        """Run what has been kept."""
-        jobs, self._jobs = self._jobs, []
-        for job in jobs:
-            job()
-
-
-class ClockReactor(Clock):
-    """A clock with a thread pool, which is what a factory needs of a reactor beside sockets."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rightNow = EPOCH + 1.0
-        self.pool = HeldThreadPool()
-
-    def getThreadPool(self) -> HeldThreadPool:
-        """See `IReactorThreads`."""
-        return self.pool
-
-    def callFromThread(self, function: Callable[..., object], *args: Any) -> None:
-        """See `IReactorFromThreads`."""
-        function(*args)
 
 
 def run_now(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[Any]:

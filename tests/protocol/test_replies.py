@@ -7,7 +7,6 @@ import struct
 from protocol_helpers import (
     COPY_BOTH,
     COPY_DONE,
-    EPOCH,
     Client,
     ProtocolTestCase,
     Server,
@@ -20,6 +19,7 @@ from protocol_helpers import (
 )
 
 from walsender.sender.states import State
+from walsender.testing.memory import EPOCH
 from walsender.wire.dialect import ModernDialect
 
 END = 0x300060

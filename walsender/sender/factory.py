@@ -11,6 +11,7 @@ from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
+from walsender.auth import LocalAuthorizer
 from walsender.replication_slots import ReplicationSlots
 from walsender.sender.connection_log import LineLimit, Logged
 from walsender.sender.idle_sockets import IdleSocket, IdleSockets
@@ -22,6 +23,7 @@ from walsender.sender.slot_table import SlotTable
 from walsender.sender.transport_consumer import TransportConsumer
 from walsender.sender.waiting_room import WaitingRoom, origin
 from walsender.shared_timer import SharedTimer
+from walsender.wire.dialect import dialect_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,11 +60,15 @@ _WORTH_RESTING: Final = 100
 
 _TELL_EVERY: Final = 60.0  # seconds
 
+_ANY_VERSION: Final = 180000
+
 
 class WalSenderFactory(Factory):
     """
     Serves one source to any number of clients.
 
+    :param dialect: how clients are spoken to; by default as by the version that wrote the source's WAL.
+    :param authorizer: who may come in; by default whoever is on this machine.
     :param max_wal_senders: how many clients at once.
     :param wal_sender_timeout: seconds; 0 disables.
     :param authentication_timeout: seconds from connect to being let in.
@@ -84,8 +90,8 @@ class WalSenderFactory(Factory):
         self,
         reactor: IServerReactor,
         source: IWalSource,
-        dialect: Dialect,
-        authorizer: IAuthorizer,
+        dialect: Dialect | None = None,
+        authorizer: IAuthorizer | None = None,
         *,
         max_wal_senders: int = 100,
         wal_sender_timeout: float = 60.0,
@@ -96,8 +102,8 @@ class WalSenderFactory(Factory):
     ) -> None:
         self.reactor = reactor
         self.source = source
-        self.dialect = dialect
-        self.authorizer = authorizer
+        self._dialect = dialect
+        self.authorizer: IAuthorizer = LocalAuthorizer() if authorizer is None else authorizer
         self.slot_table = SlotTable(max_wal_senders)
         self.wal_sender_timeout = wal_sender_timeout
         self.authentication_timeout = authentication_timeout
@@ -122,6 +128,19 @@ class WalSenderFactory(Factory):
         self._tell_again_at = 0.0
         self._by_process: dict[int, WalSender] = {}
         self._when_empty: list[Deferred[None]] = []
+
+    @property
+    def dialect(self) -> Dialect:
+        """How clients are spoken to; may be replaced, for those that come later."""
+        if self._dialect is None:
+            if not self.source.ready:  # nobody is let in, and what turns them away is the same for all
+                return dialect_of(_ANY_VERSION, "little")
+            self._dialect = dialect_of(self.source.server_version, self.source.byte_order)
+        return self._dialect
+
+    @dialect.setter
+    def dialect(self, dialect: Dialect) -> None:
+        self._dialect = dialect
 
     def buildProtocol(self, addr: IAddress | None) -> WalSender | None:  # type: ignore[override]
         """

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
-from walsender.wal import CoveredFile, base_name
+from walsender.wal import REAL_FILES, CoveredFile, base_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +61,18 @@ class OpenSegment:
         self.retired = self.nameless = False
         self.identity: Identity = (0, 0)
         self.in_memory: dict[int, tuple[int, float]] = {}
+
+    @classmethod
+    def of_descriptor(cls, descriptor: int, name: str, start: int, end: int) -> OpenSegment:
+        """
+        Return the segment that an open file is, for a source of one's own.
+
+        :param descriptor: of a file that is as long as the segment; it belongs to the segment from now on.
+        :param name: of the segment, 24 hexadecimal digits.
+        :param start: position of the file's first byte.
+        :param end: position after its last byte.
+        """
+        return cls(REAL_FILES, descriptor, name, start, end)
 
     def __del__(self) -> None:
         self._files.close(self.descriptor)

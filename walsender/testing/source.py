@@ -52,7 +52,8 @@ class ScriptedSource:
     """
     An `IWalSource` for tests.
 
-    :param position: where WAL ends at first.
+    :param position: where WAL ends at first, a count of bytes: from 9.3 on the same number as the LSN.
+    :param geometry: by default segments of a megabyte.
     :param sparse: all segments are holes, which cost no disk however much there is.
     :ivar newest: see `IWalSource`.
     :ivar holding: opening a segment waits for `release`.
@@ -104,6 +105,17 @@ class ScriptedSource:
         """Let WAL reach *position*."""
         self.flush_position = position
         self._tell()
+
+    def append(self, data: bytes) -> None:
+        """Let WAL grow by *data*."""
+        at, left = self.flush_position, data
+        while left:
+            number = self.geometry.segment_number(at)
+            offset = at - self.geometry.segment_start(number)
+            piece = left[: self.geometry.segment_size - offset]
+            os.pwrite(self._file(number).fileno(), piece, offset)
+            at, left = at + len(piece), left[len(piece) :]
+        self.grow(at)
 
     def grow_at_hand(self, data: bytes) -> NewestWal:
         """Let WAL grow by *data*, which is at hand, and in no file."""

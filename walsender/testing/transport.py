@@ -73,6 +73,12 @@ class ThrottledTransport(StringTransport):
         StringTransport.clear(self)
         self.received.clear()
 
+    def take(self) -> bytes:
+        """Return what the peer has read since `clear` or the last time, and forget that alone."""
+        taken = bytes(self.received)
+        self.received.clear()
+        return taken
+
     def value(self) -> bytes:
         """Return all that was written since `clear`, read by the peer or not."""
         return bytes(self.received) + b"".join(self._waiting)
