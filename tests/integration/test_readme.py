@@ -71,7 +71,7 @@ def test_gateRunsTheTestCommand(tmp_path: Path) -> None:
     assert done.returncode == 7
 
 
-@pytest.mark.parametrize("document", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=str)
+@pytest.mark.parametrize("document", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=str)
 def test_links(document: Path) -> None:
     """Every link to a file of ours leads somewhere."""
     targets = [match[1] for match in LINK.finditer(document.read_text())]

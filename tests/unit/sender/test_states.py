@@ -5,6 +5,7 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -188,15 +189,21 @@ class DiagramTests(SynchronousTestCase):
     """The drawing in the documentation."""
 
     def test_isCurrent(self) -> None:
-        """docs/states.md is what docs/make_state_diagram.py makes of the tables."""
+        """docs/states.md and its drawings are what docs/make_state_diagram.py makes of the tables."""
         script = runpy.run_path(str(DOCS / "make_state_diagram.py"))
         self.assertEqual(script["page"](), (DOCS / "states.md").read_text())
+        for file, drawn in script["drawings"]().items():
+            self.assertEqual(drawn, (DOCS / file).read_text(), file)
 
     def test_drawsEveryTransition(self) -> None:
-        """Each entry of the tables is in it."""
+        """Each entry of the tables is on the page and in its drawing, which is sound XML."""
         script = runpy.run_path(str(DOCS / "make_state_diagram.py"))
+        page = script["page"]()
         for table in TABLES.values():
-            drawn = script["diagram"](table)
+            drawn = script["drawing"](table)
+            words = " ".join(ET.fromstring(drawn).itertext())
             for state, transitions in table.items():
                 for received, following in transitions.items():
-                    self.assertRegex(drawn, rf"{state.name} --> {following.name}: .*\b{received.__name__}\b")
+                    row = rf"\| `{state.name}` \| `{following.name}` \| .*\b{received.__name__}\b"
+                    self.assertRegex(page, row)
+                    self.assertRegex(words, rf"\b{received.__name__}\b")
