@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from walsender.testing.wal_maker import WalMaker
 
 #: What needs more than the other tests, and the variable that its environment of tox sets: ``tox -e power``
-#: needs root and a loop device, ``tox -e browser`` a browser.
+#: needs root and a loop device, ``tox -e browser`` a browser, ``tox -e docs-commands`` Patroni.
 _APART: Final = {
+    "WALSENDER_DOCUMENTED_COMMANDS": "test_documented_patroni.py",
     "WALSENDER_POWER_FAILURES": "test_power_failures.py",
     "WALSENDER_PICTURES": "test_page_in_browser.py",
 }

@@ -28,7 +28,7 @@ from walsender.testing.processes import ChildProcess, source_environment
 if TYPE_CHECKING:
     from walsender.testing.installation import PostgresInstallation
 
-_DOCS: Final = Path(__file__).parents[2] / "docs"
+DOCS: Final = Path(__file__).parents[2] / "docs"
 _LAUNCHER: Final = Path(__file__).parents[2] / "walsender" / "testing" / "_launcher.py"
 _STEP: Final = re.compile(
     r"^```sh\n(?P<sh>.*?)^```$|^<!-- wait: (?P<wait>.*?) -->$|^<!-- (?:check|setup): (?P<hidden>.*?) -->$",
@@ -78,13 +78,13 @@ set -x
 
 def pages() -> list[str]:
     """Return the pages that have commands, by their paths in ``docs/``."""
-    found = [path for path in _DOCS.rglob("*.md") if "```sh" in path.read_text()]
-    return sorted(str(path.relative_to(_DOCS)) for path in found)
+    found = [path for path in DOCS.rglob("*.md") if "```sh" in path.read_text()]
+    return sorted(str(path.relative_to(DOCS)) for path in found)
 
 
 def script(page: str) -> str:
     """Return all commands of *page* as one program for bash."""
-    text = (_DOCS / page).read_text()
+    text = (DOCS / page).read_text()
     steps = []
     for step in _STEP.finditer(text):
         if (commands := step["sh"]) is not None:
