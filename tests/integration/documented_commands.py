@@ -37,6 +37,11 @@ _STEP: Final = re.compile(
 _PORT: Final = re.compile(r"\b(?:54\d\d|9187)\b")
 _HOST: Final = re.compile(r"\b[a-z0-9-]+\.example\b")
 _DEADLINE_S: Final = 240
+#: Become the program that follows, and the parent of the daemons that it starts.  A daemon that is killed is
+#: there until its parent has noticed, and not every process 1 is quick.
+_ADOPT: Final = (
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])"
+)
 _PROLOGUE: Final = """
 # Passwords are not at stake, and PostgreSQL's account works in directories that root makes.
 umask 0000
@@ -77,9 +82,8 @@ set -x
 
 
 def pages() -> list[str]:
-    """Return the pages that have commands, by their paths in ``docs/``."""
-    found = [path for path in DOCS.rglob("*.md") if "```sh" in path.read_text()]
-    return sorted(str(path.relative_to(DOCS)) for path in found)
+    """Return the pages that are meant to be followed, by their paths in ``docs/``."""
+    return ["tutorial.md", *sorted(f"howto/{path.name}" for path in (DOCS / "howto").glob("*.md"))]
 
 
 def script(page: str) -> str:
@@ -120,9 +124,8 @@ def run_page(page: str, installation: PostgresInstallation, space: Path) -> None
     bash = shutil.which("bash")
     assert bash is not None, "the pages are written for bash"
     try:
-        with ChildProcess(
-            page, [bash, space / "page.sh"], space / "page.log", environment=environment
-        ) as shell:
+        command = [sys.executable, "-c", _ADOPT, bash, space / "page.sh"]
+        with ChildProcess(page, command, space / "page.log", environment=environment) as shell:
             status = shell.wait(_DEADLINE_S)
             logs = "".join(f"\n--- {path.name}\n{path.read_text()[-2000:]}" for path in work.glob("*.log"))
             assert status == 0, f"{shell.log_text()[-6000:]}{logs if status else ''}"

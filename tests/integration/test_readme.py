@@ -78,6 +78,13 @@ def test_links(document: Path) -> None:
     assert [target for target in targets if not (document.parent / target).exists()] == []
 
 
+def test_everyPageIsInTheIndex() -> None:
+    """Each page stands in one of the lists of docs/index.md, without which `tox -e docs` fails."""
+    listed = re.findall(r"^[a-z-]+(?:/[a-z-]+)?$", (ROOT / "docs" / "index.md").read_text(), re.MULTILINE)
+    pages = [path.relative_to(ROOT / "docs").with_suffix("") for path in (ROOT / "docs").rglob("*.md")]
+    assert sorted([*listed, "index"]) == sorted(map(str, pages))
+
+
 def test_changesSayWhatIsUnreleased() -> None:
     """The change log begins with what the next release will have."""
     assert "\n## Unreleased\n" in (ROOT / "CHANGELOG.md").read_text()
