@@ -18,7 +18,7 @@ from twisted.internet.task import deferLater
 from walsender.auth import LocalAuthorizer
 from walsender.lsn import Geometry
 from walsender.sender import WalSenderFactory
-from walsender.sender.sendfile_consumer import SendfileConsumer
+from walsender.sender.kernel_consumer import KernelConsumer
 from walsender.testing.certificates import Authority
 from walsender.testing.source import ScriptedSource
 from walsender.tls import ServerTls, TlsFiles, load_tls
@@ -57,7 +57,7 @@ class AlwaysPumped(WalSenderFactory):
     def consumer(self, transport: Any) -> Any:
         """See `WalSenderFactory`."""
         consumer = super().consumer(transport)
-        assert isinstance(consumer, SendfileConsumer)
+        assert isinstance(consumer, KernelConsumer)
         consumer._worth_a_pump = True
         return consumer
 
@@ -151,7 +151,7 @@ class Listening:
     def waits(stream: Any) -> bool:
         """Whether one stream does."""
         consumer = stream._consumer
-        if isinstance(consumer, SendfileConsumer):
+        if isinstance(consumer, KernelConsumer):
             return consumer._watching and bool(consumer._unsent()) and not consumer._warming
         return consumer._transport_full and not consumer._reading
 

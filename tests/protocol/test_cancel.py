@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from kernel_consumer_helpers import Peer
 from protocol_helpers import (
     COPY_DONE,
     READY,
@@ -17,7 +18,6 @@ from protocol_helpers import (
     query,
     startup_packet,
 )
-from sendfile_helpers import Peer
 from stream_helpers import END, StreamTestCase
 
 from walsender.sender.states import MODERN, State
@@ -99,7 +99,7 @@ class StreamTests(CancelTestCase):
         self.assertEqual(CANCELED, client.receive())
         self.assertCommand(client)
 
-    def sendfile_peer(self) -> tuple[Peer, Server, int, bytes]:
+    def kernel_peer(self) -> tuple[Peer, Server, int, bytes]:
         """Return a client amid a message that the kernel moves, its server, process id and key."""
         source = self.scripted_source(END)
         peer = Peer(source, ModernDialect(180000))
@@ -115,7 +115,7 @@ class StreamTests(CancelTestCase):
 
     def test_sendfile(self) -> None:
         """The kernel moves the rest of the message before the error comes."""
-        peer, server, process_id, key = self.sendfile_peer()
+        peer, server, process_id, key = self.kernel_peer()
         self.cancel(server, process_id, key)
         received = peer.run()
         self.assertEqual(b"WdEZ", kinds(received))
@@ -124,7 +124,7 @@ class StreamTests(CancelTestCase):
 
     def test_endIsOnItsWay(self) -> None:
         """A stream that the client has ended gets its results, though its last message is still under way."""
-        peer, server, process_id, key = self.sendfile_peer()
+        peer, server, process_id, key = self.kernel_peer()
         peer.transport.deliver(COPY_DONE)
         self.cancel(server, process_id, key)
         self.assertEqual(b"WdcCCZ", kinds(peer.run()))

@@ -16,6 +16,7 @@ import struct
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from kernel_consumer_helpers import Peer
 from protocol_helpers import (
     COPY_DONE,
     TERMINATE,
@@ -27,7 +28,6 @@ from protocol_helpers import (
     startup_packet,
     status,
 )
-from sendfile_helpers import Peer
 
 from walsender.lsn import LSN
 from walsender.sender.states import State
@@ -188,7 +188,7 @@ class Play:
         self.transport.lose()
 
 
-class SendfilePlay(Play):
+class KernelPlay(Play):
     """The same through the kernel."""
 
     def truncate(self, offset: int) -> None:
@@ -249,7 +249,7 @@ class ConversationTests(ProtocolTestCase):
             play._read_to_the_end()
         names = {name for name, _ in script}
         cut_off = {"reset"}
-        if not play.modern or isinstance(play, SendfilePlay):
+        if not play.modern or isinstance(play, KernelPlay):
             cut_off |= {"terminate", "end_of_file"}  # may come inside a message
         whole = not play.transport.aborted and names.isdisjoint(cut_off)
         self.check_bytes(play, play._received, whole=whole)
@@ -314,13 +314,13 @@ class ConversationTests(ProtocolTestCase):
 
     @settings(deadline=None, max_examples=200)
     @given(plays)
-    def test_modernThroughSendfile(self, script: list[tuple[str, int]]) -> None:
-        """The modern dialect through sendfile."""
-        self.play(SendfilePlay(self, modern=True), script)
+    def test_modernThroughKernel(self, script: list[tuple[str, int]]) -> None:
+        """The modern dialect moved by the kernel."""
+        self.play(KernelPlay(self, modern=True), script)
 
     @settings(deadline=None, max_examples=100)
     @given(plays)
     @example([("cool_down", 0), ("start", 0)])
-    def test_firstThroughSendfile(self, script: list[tuple[str, int]]) -> None:
-        """The first dialect through sendfile."""
-        self.play(SendfilePlay(self, modern=False), script)
+    def test_firstThroughKernel(self, script: list[tuple[str, int]]) -> None:
+        """The first dialect moved by the kernel."""
+        self.play(KernelPlay(self, modern=False), script)

@@ -7,8 +7,8 @@ import socket
 import threading
 from typing import Any, Final
 
+from kernel_consumer_helpers import Peer
 from protocol_helpers import COPY_DONE, keepalives, kinds, query, startup_packet, status, wal_messages
-from sendfile_helpers import Peer
 from stream_helpers import StreamTestCase
 
 from walsender.sender.transport_consumer import TransportConsumer

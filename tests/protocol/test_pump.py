@@ -1,18 +1,18 @@
-"""The sendfile consumer while threads send: what may happen before one is done."""
+"""The kernel consumer while threads send: what may happen before one is done."""
 
 from __future__ import annotations
 
 import gc
 
+from kernel_consumer_helpers import HeldThreads, Peer
 from protocol_helpers import COPY_0, COPY_DONE, keepalives, kinds, query, startup_packet, status, wal_messages
-from sendfile_helpers import HeldThreads, Peer
-from test_sendfile_consumer import END, SendfileTestCase
+from test_kernel_consumer import END, KernelConsumerTestCase
 
 from walsender.sender.states import State
 from walsender.wire.dialect import ModernDialect
 
 
-class PumpTests(SendfileTestCase):
+class PumpTests(KernelConsumerTestCase):
     """One client whose WAL is sent by a thread that works when it is told to."""
 
     def setUp(self) -> None:

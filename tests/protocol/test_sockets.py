@@ -33,7 +33,7 @@ from twisted.internet import reactor  # noqa: TID253 (pytest-twisted has install
 from twisted.internet.task import deferLater
 
 from walsender.errors import AdminShutdown
-from walsender.sender.sendfile_consumer import SendfileConsumer
+from walsender.sender.kernel_consumer import KernelConsumer
 from walsender.sender.states import State
 from walsender.sender.tls_writer import TlsWriter
 from walsender.testing.source import wal_bytes
@@ -67,7 +67,7 @@ async def test_all_wal_arrives(way: str, modern: bool) -> None:
         client = await server.connect(SEGMENT - 0x20000)
         (connection,) = server.connections
         await server.until(lambda: connection._stream is not None)
-        assert isinstance(connection._stream._consumer, SendfileConsumer) is (way in BY_KERNEL)
+        assert isinstance(connection._stream._consumer, KernelConsumer) is (way in BY_KERNEL)
         if way == "tls":
             assert isinstance(connection._stream._consumer._transport, TlsWriter)
         size = LEVEL - SEGMENT + 0x20000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from kernel_consumer_helpers import Peer
 from protocol_helpers import (
     COPY_DONE,
     Client,
@@ -15,7 +16,6 @@ from protocol_helpers import (
     startup_packet,
     status,
 )
-from sendfile_helpers import Peer
 
 from walsender.sender.slot_table import CATCHUP, STARTUP, STOPPING, STREAMING
 from walsender.wire.dialect import ModernDialect, dialect_of
@@ -125,7 +125,7 @@ class CatchupTests(ProtocolTestCase):
             self.assertEqual([], source.subscribers)
 
     def test_sendfile(self) -> None:
-        """The sendfile consumer knows by itself."""
+        """The kernel consumer knows by itself."""
         source = self.scripted_source(END)
         peer = Peer(source, ModernDialect(180000))
         self.addCleanup(peer.close)

@@ -11,8 +11,8 @@ import socket
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+from kernel_consumer_helpers import WritersReactor
 from OpenSSL import SSL
-from sendfile_helpers import WritersReactor
 from socket_helpers import server_tls
 from twisted.internet import tcp
 from twisted.internet.protocol import Protocol

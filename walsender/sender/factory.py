@@ -15,10 +15,10 @@ from walsender.auth import LocalAuthorizer
 from walsender.replication_slots import ReplicationSlots
 from walsender.sender.connection_log import LineLimit, Logged
 from walsender.sender.idle_sockets import IdleSocket, IdleSockets
+from walsender.sender.kernel_consumer import KernelConsumer, is_bare_socket
 from walsender.sender.kernel_pipe import KernelPipes
 from walsender.sender.page_cache import PageCache
 from walsender.sender.protocol import WalSender
-from walsender.sender.sendfile_consumer import SendfileConsumer, can_sendfile
 from walsender.sender.slot_table import SlotTable
 from walsender.sender.transport_consumer import TransportConsumer
 from walsender.sender.waiting_room import WaitingRoom, origin
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 # Clients that are not let in yet: as many as walsenders, and some for those who only cancel.
 _MORE_WAITING: Final = 32
 
-# Descriptors: of a walsender its socket, the duplicate that sendfile uses and the segments of two
+# Descriptors: of a walsender its socket, the duplicate that the kernel consumer uses and the segments of two
 # messages; of the rest listeners, the directory, logs, threads' own.
 _PER_WALSENDER: Final = 4
 _OTHER_DESCRIPTORS: Final = 32
@@ -154,12 +154,12 @@ class WalSenderFactory(Factory):
     def consumer(self, transport: IClientTransport) -> IWalConsumer:
         """Return what carries a stream over *transport*."""
         page_cache = PageCache(self._run_in_thread)
-        if self.sendfile and can_sendfile(transport, self.reactor):
+        if self.sendfile and is_bare_socket(transport, self.reactor):
             pipes = self._pipes()
             if pipes is None:
                 pipes = KernelPipes()
                 self._pipes = ref(pipes)
-            return SendfileConsumer(self.reactor, transport, page_cache, pipes, self._pump_for_many)
+            return KernelConsumer(self.reactor, transport, page_cache, pipes, self._pump_for_many)
         if getattr(transport, "TLS", False):
             # Without OpenSSL, which only who encrypts needs, there is no such module.
             from walsender.sender.tls_writer import TlsWriter, can_encrypt  # noqa: PLC0415
@@ -172,7 +172,7 @@ class WalSenderFactory(Factory):
         self, transport: IClientTransport, received: Callable[[bytes], object]
     ) -> IdleSocket | None:
         """Return how reading from *transport*, for *received*, may rest; ``None``: not at all."""
-        if not can_sendfile(transport, self.reactor):
+        if not is_bare_socket(transport, self.reactor):
             return None
         return IdleSocket(transport, received, self._idle_sockets)
 

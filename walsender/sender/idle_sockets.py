@@ -128,7 +128,7 @@ class IdleSocket:
     """
     The reading side of one stream's transport, which may rest.
 
-    :param transport: of a bare socket, see `can_sendfile`.
+    :param transport: of a bare socket, see `is_bare_socket`.
     :param received: is given input that is no repetition.
     """
 
@@ -158,7 +158,7 @@ class IdleSocket:
         self._repetition = repetition
         if self._descriptor < 0:
             handle = self._transport.getHandle()
-            assert isinstance(handle, socket.socket), "can_sendfile() has looked"
+            assert isinstance(handle, socket.socket), "is_bare_socket() has looked"
             descriptor = handle.fileno()
             if self._all.add(descriptor, self):
                 self._socket = handle

@@ -1,7 +1,7 @@
 """
 Is WAL in the page cache, and if not, getting it there without stopping the reactor.
 
-``pread`` and ``sendfile`` wait for the disk on a cold page, and every other
+``pread`` and ``splice`` wait for the disk on a cold page, and every other
 standby would wait with them.  So before a range is read in the reactor's thread
 some of its pages are asked for with ``RWF_NOWAIT``, which fails instead of
 waiting; a range that is not there is read once in the thread pool.  A window

@@ -2,7 +2,7 @@
 `SimulatedDisk`: files as programs see them, and what of that would be left after a power failure.
 
 What programs see is real: each file is a memory file of the operating system, and its descriptors
-may be given to ``pread`` and ``sendfile``.  Beside each the *platter* is kept:
+may be given to ``pread`` and ``splice``.  Beside each the *platter* is kept:
 
 * A write is on the platter when a sync of its file has returned.  Before that a power failure
   leaves any subset of the writes since the last sync, in any order, each of them whole, cut

@@ -3,7 +3,7 @@ Compressed files in a WAL directory, read as if they were not.
 
 `DecompressingFiles` stands between the rest of this room and the real disk.  A file with a
 compressed file's name reads as what is in it; every other one is passed through.  It
-opens to a descriptor like any other, so that whoever has one (``sendfile`` too) need not know.
+opens to a descriptor like any other, so that whoever has one (``splice`` too) need not know.
 
 What is in a compressed file is put into a temporary file without a name: expanded
 once, however many read it, and gone when the last reader closes it, however this program ends.

@@ -77,7 +77,7 @@ _OF_THE_FILE: Final = frozenset({errno.EIO, errno.EINVAL, errno.ENOSYS, errno.EO
 _NO_MEMORY_NOW: Final = frozenset({errno.ENOBUFS, errno.ENOMEM})
 
 
-def can_sendfile(transport: IClientTransport, reactor: object) -> bool:
+def is_bare_socket(transport: IClientTransport, reactor: object) -> bool:
     """
     Return whether *transport* is a bare server-side TCP or unix socket under a descriptor-watching *reactor*.
 
@@ -91,7 +91,7 @@ def can_sendfile(transport: IClientTransport, reactor: object) -> bool:
 
 
 @implementer(IWalConsumer, IWriteDescriptor)
-class SendfileConsumer:
+class KernelConsumer:
     """
     Moves WAL within the kernel.
 
@@ -228,7 +228,7 @@ class SendfileConsumer:
         if self._producer is None or self._socket is not None:
             return
         handle = self._transport.getHandle()
-        assert isinstance(handle, socket.socket), "can_sendfile() has looked"
+        assert isinstance(handle, socket.socket), "is_bare_socket() has looked"
         try:
             self._socket = handle.dup()
         except OSError as error:  # no descriptor is left: nothing was sent, so the client can be told

@@ -1,5 +1,5 @@
 """
-`SendfileConsumer` on a real pair of sockets, with a reactor that moves only when told to.
+`KernelConsumer` on a real pair of sockets, with a reactor that moves only when told to.
 
 Whether a call would block is decided by the kernel, so the socket's buffer is
 made small; everything else is as deterministic as with a transport in memory.
@@ -14,6 +14,7 @@ import socket
 from typing import Any
 from unittest import mock
 
+from kernel_consumer_helpers import Peer, WritersReactor
 from protocol_helpers import (
     COPY_0,
     COPY_BOTH,
@@ -28,11 +29,10 @@ from protocol_helpers import (
     status,
     wal_messages,
 )
-from sendfile_helpers import Peer, WritersReactor
 from zope.interface.verify import verifyClass
 
 from walsender.sender.interfaces import IWalConsumer
-from walsender.sender.sendfile_consumer import SendfileConsumer, can_sendfile
+from walsender.sender.kernel_consumer import KernelConsumer, is_bare_socket
 from walsender.sender.states import State
 from walsender.sender.transport_consumer import TransportConsumer
 from walsender.testing.source import wal_bytes
@@ -42,7 +42,7 @@ from walsender.wire.dialect import Dialect, FirstDialect, ModernDialect
 END = 0x300060
 
 
-class SendfileTestCase(ProtocolTestCase):
+class KernelConsumerTestCase(ProtocolTestCase):
     """A stream through sendfile."""
 
     def peer(
@@ -69,17 +69,17 @@ class SendfileTestCase(ProtocolTestCase):
         return set(os.listdir("/proc/self/fd"))  # noqa: PTH208 (names are wanted)
 
 
-class SendingTests(SendfileTestCase):
+class SendingTests(KernelConsumerTestCase):
     """Bytes in their order."""
 
     def test_interface(self) -> None:
         """Both consumers fulfil the contract."""
-        verifyClass(IWalConsumer, SendfileConsumer)
+        verifyClass(IWalConsumer, KernelConsumer)
         verifyClass(IWalConsumer, TransportConsumer)
 
     def test_onlyBareSockets(self) -> None:
         """Anything that is not Twisted's own server transport is not bypassed."""
-        self.assertFalse(can_sendfile(ThrottledTransport(mock.Mock()), WritersReactor()))  # type: ignore[arg-type]
+        self.assertFalse(is_bare_socket(ThrottledTransport(mock.Mock()), WritersReactor()))  # type: ignore[arg-type]
 
     def test_messages(self) -> None:
         """Messages have 16 pages, behind what the transport still had to send."""
@@ -183,7 +183,7 @@ class SendingTests(SendfileTestCase):
         self.assertEqual(8 + 3 * 14 + 0x100060, len(received))
 
 
-class AtHandTests(SendfileTestCase):
+class AtHandTests(KernelConsumerTestCase):
     """WAL that needs no file."""
 
     def test_levelStandbyGetsIt(self) -> None:
@@ -219,7 +219,7 @@ class AtHandTests(SendfileTestCase):
         self.assertEqual(1, len(keepalives(received)))
 
 
-class ColdTests(SendfileTestCase):
+class ColdTests(KernelConsumerTestCase):
     """WAL that is not in the page cache."""
 
     def cold(self) -> Peer:
@@ -269,7 +269,7 @@ class ColdTests(SendfileTestCase):
         self.assertEqual([], peer.reactor.writers)
 
 
-class EndTests(SendfileTestCase):
+class EndTests(KernelConsumerTestCase):
     """The socket is handed back, or let go."""
 
     def test_shutDown(self) -> None:

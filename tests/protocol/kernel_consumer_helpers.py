@@ -1,4 +1,4 @@
-"""A client of the sendfile consumer: a real pair of sockets, and a reactor that moves only when told to."""
+"""A client of the kernel consumer: a real pair of sockets, and a reactor that moves only when told to."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from protocol_helpers import LOCAL, ClockReactor, ColdPageCache, RecordedFactory
 from twisted.internet.defer import Deferred
 
 from walsender.auth import LocalAuthorizer
+from walsender.sender.kernel_consumer import KernelConsumer
 from walsender.sender.kernel_pipe import KernelPipes
 from walsender.sender.page_cache import PageCache
-from walsender.sender.sendfile_consumer import SendfileConsumer
 from walsender.testing.transport import ThrottledTransport
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class HeldThreads:
 
 class SendfileFactory(RecordedFactory):
     """
-    Always uses the sendfile consumer.
+    Always uses the kernel consumer.
 
     :ivar threads: send everything but what comes first; ``None``: there are none.
     """
@@ -101,8 +101,8 @@ class SendfileFactory(RecordedFactory):
         cache = (ColdPageCache if self.cold else PageCache)(self._run_in_thread)
         threads = self.threads
         if threads is None:
-            return SendfileConsumer(self.reactor, transport, cache, KernelPipes())
-        consumer = SendfileConsumer(self.reactor, transport, cache, KernelPipes(), lambda: threads.run)
+            return KernelConsumer(self.reactor, transport, cache, KernelPipes())
+        consumer = KernelConsumer(self.reactor, transport, cache, KernelPipes(), lambda: threads.run)
         consumer._worth_a_pump = True
         return consumer
 
