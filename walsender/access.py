@@ -90,6 +90,7 @@ class Access:
     The files and the authorizer that goes by them.
 
     :param run_in_thread: calls a function in a thread pool.
+    :param run_for_strangers: likewise what those ask for who are not let in yet.
     :ivar authorizer: always by what was last read without an error.
     :raises ConfigurationError: a file is wrong; the one line says where, and if there is more than one
         thing wrong, each is logged.
@@ -97,7 +98,12 @@ class Access:
 
     log = Logger()
 
-    def __init__(self, settings: Settings, run_in_thread: Callable[..., Deferred[Any]]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        run_in_thread: Callable[..., Deferred[Any]],
+        run_for_strangers: Callable[..., Deferred[Any]],
+    ) -> None:
         self._run_in_thread = run_in_thread
         self._turn = 0
         # Nobody is served yet, so that some small files may be waited for.
@@ -106,7 +112,7 @@ class Access:
         if rules is None or maps is None or users is None:
             raise self._refusal(files, settings)
         self._warn(files)
-        self.authorizer = HbaAuthorizer(rules, maps, StoredPasswords(users), run_in_thread)
+        self.authorizer = HbaAuthorizer(rules, maps, StoredPasswords(users), run_for_strangers)
 
     @inlineCallbacks
     def reload(self, settings: Settings) -> Generator[Deferred[Any], Any, None]:

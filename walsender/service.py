@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from walsender.access import Access
+from walsender.auth import MOST_THREADS
 from walsender.bearing import Bearing
 from walsender.console import Console, ServerView
 from walsender.encryption import Encryption
@@ -119,8 +120,10 @@ class WalSenderService(Service):
         self._give_up = give_up
         run_in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
         self._access: Access | None = None
+        # A name service that hangs must hold up neither those who are in nor the end.
+        self._door = WorkThreads(reactor, "walsender-auth", MOST_THREADS)
         if authorizer is None:
-            self._access = Access(settings, run_in_thread)
+            self._access = Access(settings, run_in_thread, self._door.run)
             authorizer = self._access.authorizer
         identity = check_directory(settings, REAL_FILES)
         if identity is not None and (verified := check_wal(settings, REAL_FILES)) is not None:
@@ -232,6 +235,8 @@ class WalSenderService(Service):
             others = sum(2 * site.max_connections for *_, site in self._http)
             self.factory.limit_descriptors(_raise_open_file_limit(), others)
         self.factory.stopping = False
+        if self._access is not None:
+            self._door.start()
         if self._pumps is not None:
             self._pumps.start()
         if not self._listening:
@@ -270,6 +275,8 @@ class WalSenderService(Service):
         if timer.active():
             timer.cancel()
         yield self._stop_http()  # until now it has told of the end
+        if self._access is not None:
+            self._door.stop()
         if self._pumps is not None:
             self._pumps.stop()
         # A disk that hangs (a network file system) must not hold up the end.  The lock goes

@@ -84,7 +84,7 @@ def settings(place: Path) -> Settings:
 
 async def identified(service: WalSenderService) -> bytes:
     """Return the answer to IDENTIFY_SYSTEM, when the directory has been looked at."""
-    (port,) = (one.getHost().port for one in service._ports)
+    (port,) = (one.getHost().port for one in service._ports._open)
 
     def ask() -> bytes:
         with RawClient("127.0.0.1", port) as client:
@@ -164,7 +164,7 @@ async def test_directoryGone(place: Path, reactor: IServerReactor) -> None:
     service = WalSenderService(reactor, settings(place))
     (place / "wal").rename(place / "elsewhere")
     service.privilegedStartService()
-    (port,) = (one.getHost().port for one in service._ports)
+    (port,) = (one.getHost().port for one in service._ports._open)
     with pytest.raises(
         ConfigurationError, match=r"could not open WAL directory .*: No such file or directory"
     ):

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from walsender.access import Access
-from walsender.auth import ConnectionRequest, load_hba, load_userlist
+from walsender.auth import ConnectionRequest, IAuthenticationClient, load_hba, load_userlist
 from walsender.errors import ConfigurationError
 from walsender.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from walsender.wire import AuthenticationRequest, MessageRules
 
 ETC = Path(__file__).parents[2] / "etc"
 STRANGER = ConnectionRequest(ip_address("192.0.2.1"), "a")
@@ -27,6 +30,26 @@ STRANGER = ConnectionRequest(ip_address("192.0.2.1"), "a")
 def at_once(function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
     """Call *function* instead of a thread."""
     return succeed(function(*arguments))
+
+
+def fail(*_: object) -> Deferred[Any]:
+    """Use no thread."""
+    raise AssertionError("not in this pool")
+
+
+@implementer(IAuthenticationClient)
+class Answering:
+    """A client that has one answer."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+
+    def send(self, message: AuthenticationRequest) -> None:
+        """See `IAuthenticationClient`."""
+
+    async def receive(self, rules: MessageRules) -> bytes:
+        """See `IAuthenticationClient`."""
+        return self._answer
 
 
 class AccessTests(SynchronousTestCase):
@@ -47,7 +70,7 @@ class AccessTests(SynchronousTestCase):
 
     def access(self, **files: str) -> Access:
         """Return what the files make of it."""
-        return Access(self.write(**files), at_once)
+        return Access(self.write(**files), at_once, at_once)
 
     def has_password(self, access: Access, user: str) -> bool:
         """Return whether something is stored for *user*."""
@@ -82,7 +105,7 @@ class AccessTests(SynchronousTestCase):
         events = []
 
         def start() -> None:
-            error = self.assertRaises(ConfigurationError, Access, settings, at_once)
+            error = self.assertRaises(ConfigurationError, Access, settings, at_once, at_once)
             events.append(error.message.replace(f"{self.directory}/", ""))
 
         self.assertEqual(self.logged(start), [])
@@ -121,7 +144,7 @@ class AccessTests(SynchronousTestCase):
             'line 1 of configuration file "hba_file". Set ssl = on.'
         )
         for function in (
-            lambda: made.append(Access(settings, at_once)),
+            lambda: made.append(Access(settings, at_once, at_once)),
             lambda: made[0].reload(settings),
         ):
             warned = self.logged(function)
@@ -172,6 +195,21 @@ class AccessTests(SynchronousTestCase):
         self.assertTrue(access.authorizer.maps.permits("m", "x", "b"))
         self.assertEqual([self.has_password(access, user) for user in "ab"], [True, False])
 
+    def test_strangers(self) -> None:
+        """What strangers ask for is done in threads of its own; files are read in others."""
+        strangers: list[object] = []
+
+        def for_strangers(function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+            strangers.append(function)
+            return at_once(function, *arguments)
+
+        settings = self.write(hba_file="host replication all all password", auth_file='"a" "secret"')
+        access = Access(settings, fail, for_strangers)
+        client = Answering(b"secret\0")
+        self.successResultOf(Deferred.fromCoroutine(access.authorizer.authenticate(STRANGER, client)))
+        self.assertEqual(1, len(strangers))
+        self.failureResultOf(access.reload(settings), AssertionError)
+
     def test_twoReloads(self) -> None:
         """Of two reloads at once the later counts, whichever thread is done first."""
         waiting: list[Deferred[Any]] = []
@@ -182,7 +220,7 @@ class AccessTests(SynchronousTestCase):
             waiting.append(Deferred())
             return waiting[-1]
 
-        access = Access(self.write(hba_file="local all all trust"), later)
+        access = Access(self.write(hba_file="local all all trust"), later, at_once)
         for content in ("host replication all all trust", "local all all md5"):
             access.reload(self.write(hba_file=content))
         waiting[1].callback(results[1])

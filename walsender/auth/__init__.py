@@ -1,6 +1,6 @@
 """Who may come in."""
 
-from walsender.auth.authorizer import HbaAuthorizer
+from walsender.auth.authorizer import MOST_THREADS, HbaAuthorizer
 from walsender.auth.hba import THIS_MACHINE, ClientCert, ClientName, HbaLine, HbaRules, Method
 from walsender.auth.hba_file import load_hba
 from walsender.auth.ident import IdentMaps, load_ident
@@ -18,6 +18,7 @@ from walsender.auth.stored_passwords import StoredPasswords
 from walsender.auth.userlist import Userlist, load_userlist
 
 __all__ = [
+    "MOST_THREADS",
     "THIS_MACHINE",
     "AccessFileError",
     "Authenticated",

@@ -36,6 +36,8 @@ _CLEARTEXT: Final = 3
 _SASL, _SASL_CONTINUE, _SASL_FINAL = 10, 11, 12
 _NO_INITIAL_RESPONSE: Final = -1
 _AT_ONCE: Final = 2  # threads, of each kind of work that a stranger may ask for
+MOST_THREADS: Final = 2 * _AT_ONCE
+"""How many threads it uses at the same time."""
 
 
 class InvalidPassword(InvalidAuthorization, sqlstate="28P01"):
