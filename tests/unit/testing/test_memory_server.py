@@ -6,14 +6,17 @@ import struct
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from walsender.testing import MemoryServer, ScriptedSource, wal_bytes
 from walsender.testing.raw_client import startup_packet
 
 START = 1 << 20
+STRANGER = IPv4Address("TCP", "192.0.2.1", 40000)
 
 
 def query(text: str) -> bytes:
@@ -40,6 +43,17 @@ class Client(Protocol):
     def connectionLost(self, reason: Failure = Failure(ConnectionDone())) -> None:  # noqa: B008
         """Keep that."""
         self.reason = reason
+
+
+@implementer(IHalfCloseableProtocol)
+class SlowClient(Client):
+    """Goes on when the server has said its last word."""
+
+    def readConnectionLost(self) -> None:
+        """See `IHalfCloseableProtocol`."""
+
+    def writeConnectionLost(self) -> None:
+        """See `IHalfCloseableProtocol`."""
 
 
 class MemoryConnectionTests(SynchronousTestCase):
@@ -89,6 +103,8 @@ class MemoryConnectionTests(SynchronousTestCase):
         self.assertFalse(connection.is_closed)
         connection.advance(20)
         self.assertTrue(connection.is_closed)
+        assert client.reason is not None
+        client.reason.trap(ConnectionLost)  # nobody has closed it in order
         self.assertEqual(len(self.server.factory.slot_table), 0)
 
     def test_endByTheClient(self) -> None:
@@ -113,6 +129,19 @@ class MemoryConnectionTests(SynchronousTestCase):
         self.assertIn(b"57P01", client.got)
         self.assertTrue(connection.is_closed)
 
+    def test_lastWords(self) -> None:
+        """A server that has ended a stream with an error waits until the client closes, too."""
+        client = SlowClient()
+        connection = self.server.connect(client)
+        connection.send(query("START_REPLICATION 0/100000"))
+        connection.send(b"F\0\0\0\4")
+        self.assertIn(b"08P01", client.got)
+        self.assertFalse(connection.server.disconnected)
+        assert client.transport is not None
+        client.transport.loseConnection()
+        connection.flush()
+        self.assertTrue(connection.is_closed)
+
     def test_networkIsCut(self) -> None:
         """Both ends lose the connection, not in order."""
         client = Client()
@@ -124,7 +153,7 @@ class MemoryConnectionTests(SynchronousTestCase):
 
     def test_peer(self) -> None:
         """Who seems to be elsewhere is not let in."""
-        connection = self.server.connect(peer=IPv4Address("TCP", "192.0.2.1", 40000))
+        connection = self.server.connect(peer=STRANGER)
         connection.send(startup_packet())
         self.assertIn(b"28000", connection.receive())
         self.assertTrue(connection.is_closed)
