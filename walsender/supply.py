@@ -224,16 +224,18 @@ class RelaySupply:
         )
         self._archive = _Archive(reactor, settings)
         self._shelf = RelayShelf(run_in_thread, run_commit, files, path, self.source, self._check_room)
-        self._fetching = Fetching(reactor, self._shelf, self.source, self._providers(settings))
+        archive = self._archive.providers(settings)
+        self._upstream = self._fetcher(settings)
+        # The archive is asked first, which nobody else needs.
+        self._fetching = Fetching(reactor, self._shelf, self.source, [*archive, self._upstream])
         self.source.fetching = self._fetching
         # What the upstream does not have, for ourselves.
-        self._filling = Fetching(reactor, self._shelf, self.source, self._archive.providers(settings))
+        self._filling = Fetching(reactor, self._shelf, self.source, archive)
         self.source.restore = self._filling.restore
         self.source.histories = HistorySearch(reactor, self._filling, self.source)
 
-    def _providers(self, settings: Settings) -> list[IWalProvider]:
-        """Return who is asked for older WAL: the archive first, which nobody else needs."""
-        upstream = UpstreamFetcher(
+    def _fetcher(self, settings: Settings) -> UpstreamFetcher:
+        return UpstreamFetcher(
             self._reactor,
             self._connector(settings),
             self._run_in_thread,
@@ -242,7 +244,6 @@ class RelaySupply:
             timeout=settings.wal_receiver_timeout,
             status_interval=settings.wal_receiver_status_interval,
         )
-        return [*self._archive.providers(settings), upstream]
 
     def _connector(self, settings: Settings) -> LibpqConnector:
         # libpq costs 11 MB and a tenth of a second, which a server without an upstream need not pay.
@@ -276,6 +277,7 @@ class RelaySupply:
         self._archive.start()
         self._fetching.start()
         self._filling.start()
+        self._upstream.start()
         started: Deferred[None] = Deferred()
         self._look(started)
         return started
@@ -317,6 +319,7 @@ class RelaySupply:
             self._look_again.cancel()
             self._look_again = None
         fetching = [self._filling.stop(), self._fetching.stop()]
+        self._upstream.stop()
         ended = DeferredList([self._remover.stop(), *fetching, self._receiver.stop()])
         return ended.addCallback(self._wait_for_thread).addCallback(self._stopped)
 
@@ -338,7 +341,7 @@ class RelaySupply:
 
     def reconfigure(self, settings: Settings) -> None:
         """See `ISupply`.  Only a change of what concerns the upstream disturbs the connection to it."""
-        providers = self._providers(settings)
+        archive, upstream = self._archive.providers(settings), self._fetcher(settings)
         before, now = _receiver_settings(self._settings), _receiver_settings(settings)
         if (
             before != now
@@ -346,8 +349,10 @@ class RelaySupply:
             or self._settings.hot_standby_feedback != settings.hot_standby_feedback
         ):
             self._receiver.reconfigure(self._connector(settings), now, self._feedback(settings))
-        self._fetching.providers = providers
-        self._filling.providers = providers[:-1]
+        self._upstream.stop()
+        self._upstream = upstream
+        self._fetching.providers = [*archive, upstream]
+        self._filling.providers = archive
         self._settings = settings
         self.source.room.limit = _bytes(settings.max_wal_directory_size)
         self._remover.reconfigure(_limits(settings))

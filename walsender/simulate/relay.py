@@ -73,6 +73,7 @@ class Relay:
         self.source: WatchedSource | None = None
         self.remover: WalRemover | None = None
         self.fetching: Fetching | None = None
+        self._upstream: UpstreamFetcher | None = None
         self._shelf: RelayShelf | None = None
         self._leaving: set[WalFileName] = set()  # what has been decided to be removed
         self.keeps_page_cache = False
@@ -138,7 +139,7 @@ class Relay:
             run_in_thread, run_commit, files, WAL, source, scratch=FetchDirectories(self.disk, FETCHED)
         )
         if self.fetches:
-            upstream = UpstreamFetcher(
+            upstream = self._upstream = UpstreamFetcher(
                 process.reactor,
                 connector,
                 run_in_thread,
@@ -206,7 +207,7 @@ class Relay:
         if process is not None:
             process.end()
             self._remains.append((process, self.source, self.receiver, self.factory))
-        self.factory = self.remover = self.fetching = self._shelf = None
+        self.factory = self.remover = self.fetching = self._upstream = self._shelf = None
         self.ledger.leaving.clear()
         self._leaving.clear()
         if self.slots is not None:
@@ -236,7 +237,7 @@ class Relay:
     def shut_down(self) -> None:
         """Ask the program to end, as SIGTERM does."""
         process, factory, receiver, slots = self.process, self.factory, self.receiver, self.slots
-        remover, fetching = self.remover, self.fetching
+        remover, fetching, upstream = self.remover, self.fetching, self._upstream
         if process is None or factory is None or receiver is None or slots is None or remover is None:
             return
         self.factory = None
@@ -251,6 +252,7 @@ class Relay:
         done = factory.shut_down()
         done.addCallback(lambda _: slots.stop())
         done.addCallback(lambda _: None if fetching is None else fetching.stop())
+        done.addCallback(lambda _: None if upstream is None else upstream.stop())
         done.addCallback(lambda _: remover.stop()).addCallback(lambda _: receiver.stop())
         done.addCallback(stopped).addErrback(self._world.bug)
 

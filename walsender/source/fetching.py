@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -145,6 +145,7 @@ class Fetching:
         self._readers = readers
         self.providers = providers
         self._jobs: dict[Names, _Job] = {}
+        self._beginning = DeferredLock()
         self._running: set[Deferred[Any]] = set()
         self._reading: set[Deferred[Any]] = set()
         self._complaints: dict[str, str] = {}
@@ -356,7 +357,8 @@ class Fetching:
         self, provider: IWalProvider, name: str, keep: Callable[[str, str], Deferred[T]]
     ) -> tuple[T] | None:
         """Ask one for one file; return what became of it, or ``None`` if there is none."""
-        directory = await self._shelf.begin()
+        # One after another, or threads would decide who is asked for what first.
+        directory = await self._beginning.run(self._shelf.begin)
         try:
             if not await provider.fetch(name, directory):
                 return None

@@ -234,8 +234,13 @@ class HeldWal:
         opened = self._open_held(timeline, number)
         if self.fetching is not None:
             opened.addErrback(self._fetch, self.fetching, timeline, number)
-            self.fetching.read_ahead(timeline, number)
+            opened.addCallback(self._read_ahead, self.fetching, timeline, number)
         return opened
+
+    @staticmethod
+    def _read_ahead(segment: OpenSegment, fetching: Fetching, timeline: int, number: int) -> OpenSegment:
+        fetching.read_ahead(timeline, number)
+        return segment
 
     def _fetch(
         self, failure: Failure, fetching: Fetching, timeline: int, number: int
@@ -253,7 +258,9 @@ class HeldWal:
             unavailable.sought = reason.value.sought()
             return failure
 
-        return fetching.get(timeline, number).addCallbacks(fetched, not_fetched)
+        wanted = fetching.get(timeline, number)
+        fetching.read_ahead(timeline, number)  # after that: this one is needed first
+        return wanted.addCallbacks(fetched, not_fetched)
 
     def _open_held(self, timeline: int, number: int) -> Deferred[OpenSegment]:
         assert self._look is not None, "asked for WAL before there is any"

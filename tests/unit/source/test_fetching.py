@@ -214,6 +214,18 @@ class AheadTests(FetchingTestCase):
             self.assertLessEqual(len(self.archive.waiting), AT_ONCE)
         self.assertEqual([name(number) for number in range(3, 12)], self.archive.asked)
 
+    def test_order(self) -> None:
+        """What is needed first is asked for first, in whatever order threads do things."""
+        self.threads.holding = True
+        self.open(3).addErrback(lambda _: None)
+        for _ in range(20):
+            self.threads.jobs.reverse()
+            self.threads.run()
+        self.threads.holding = False
+        assert self.source.fetching is not None
+        self.source.fetching.stop()
+        self.assertEqual([name(number) for number in range(3, 3 + AT_ONCE)], self.archive.asked)
+
     def test_notBeyondWhatIsMissing(self) -> None:
         """Nothing that is held is fetched."""
         self.archive.holding = False

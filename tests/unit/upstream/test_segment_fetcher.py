@@ -15,6 +15,7 @@ from zope.interface import implementer
 from walsender.errors import DataCorrupted, WalsenderError
 from walsender.testing.wal_maker import WalMaker
 from walsender.upstream import IUpstreamConnector, IUpstreamSession, UpstreamError, UpstreamFetcher
+from walsender.upstream.segment_fetcher import IDLE
 from walsender.wal import REAL_FILES, parse_identity
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 SEGMENT = "000000010000000000000002"
+FOLLOWING = "000000010000000000000003"
 
 
 @implementer(IUpstreamSession)
@@ -34,6 +36,8 @@ class Session:
 
     server_version = 180000
     description = "a script"
+    timeline = b"1"
+    flush_lsn = b"0/5000000"
 
     def __init__(self, system_identifier: int, refusal: WalsenderError | None) -> None:
         self.system_identifier = system_identifier
@@ -46,7 +50,7 @@ class Session:
     def execute(self, command: str) -> Deferred[list[Row]]:
         """See `IUpstreamSession`."""
         self.commands.append(command)
-        return succeed([(b"%d" % self.system_identifier, b"1", b"0/5000000", None)])
+        return succeed([(b"%d" % self.system_identifier, self.timeline, self.flush_lsn, None)])
 
     def start_streaming(self, command: str, receiver: ICopyReceiver) -> Deferred[bool]:
         """See `IUpstreamSession`."""
@@ -96,7 +100,7 @@ class FetchTests(SynchronousTestCase):
         self.addCleanup(directory.cleanup)
         self.path = Path(directory.name)
         self.maker = WalMaker()
-        self.maker.fill_to(4 * MIB, 20_000)
+        self.maker.fill_to(5 * MIB, 20_000)
         self.image = bytes(self.maker.image(2))
         self.clock = Clock()
         self.sessions: list[Session] = []
@@ -130,7 +134,8 @@ class FetchTests(SynchronousTestCase):
         return [path.name for path in self.path.iterdir()]
 
     def assertOver(self, session: Session) -> None:
-        """Check that nothing is left of a fetch."""
+        """Check that nothing is left of a fetch, when nobody has wanted anything for a while."""
+        self.clock.advance(IDLE)
         self.assertTrue(session.closed)
         self.assertEqual([], self.clock.getDelayedCalls())
 
@@ -219,19 +224,125 @@ class FetchTests(SynchronousTestCase):
         self.failureResultOf(fetching, UpstreamError)
         self.assertOver(self.sessions[0])
 
-    def test_oneAtATime(self) -> None:
-        """However many segments are wanted, there is one connection."""
-        first, second = self.fetch(), self.fetch("000000010000000000000003")
+    def test_oneStream(self) -> None:
+        """Segments that follow each other come in one stream, whenever they are asked for."""
+        first, second = self.fetch(), self.fetch(FOLLOWING)
+        (session,) = self.sessions
+        session.wal(2 * MIB, self.image)
+        self.assertIs(True, self.successResultOf(first))
+        session.wal(3 * MIB, bytes(self.maker.image(3)))
+        self.assertIs(True, self.successResultOf(second))
+        self.assertEqual(bytes(self.maker.image(3)), (self.path / FOLLOWING).read_bytes())
+        self.assertTrue(session.paused)
+        self.clock.advance(IDLE - 0.5)
+        third = self.fetch("000000010000000000000004")
+        session.wal(4 * MIB, bytes(self.maker.image(4)))
+        self.assertIs(True, self.successResultOf(third))
+        self.assertEqual(["IDENTIFY_SYSTEM", "START_REPLICATION 0/200000 TIMELINE 1"], session.commands)
+        self.clock.advance(IDLE - 0.5)
+        self.assertFalse(session.closed)
         self.assertEqual(1, len(self.sessions))
+        self.assertOver(session)
+
+    def first(self) -> Session:
+        """Fetch a segment, and return the connection, which stays."""
+        fetching = self.fetch()
         self.sessions[0].wal(2 * MIB, self.image)
-        self.successResultOf(first)
+        self.successResultOf(fetching)
+        self.assertFalse(self.sessions[0].closed)
+        return self.sessions[0]
+
+    def assertComesAnew(self, session: Session, number: int = 3, *, lost: bool = False) -> None:
+        """
+        Check that a segment comes over another connection than *session*, which is closed, and whole.
+
+        :param lost: it is found out to be when it is used.
+        """
+        fetching = self.fetch(f"0000000100000000{number:08X}")
+        if lost:
+            assert session.receiver is not None
+            session.receiver.session_lost(UpstreamError("server closed the connection unexpectedly"))
+        self.assertTrue(session.closed)
         self.assertEqual(2, len(self.sessions))
-        self.sessions[1].wal(3 * MIB, bytes(self.maker.image(3)))
-        self.successResultOf(second)
+        image = bytes(self.maker.image(number))
+        self.sessions[1].wal(number * MIB, image)
+        self.assertIs(True, self.successResultOf(fetching))
+        self.assertEqual(image, (self.path / f"0000000100000000{number:08X}").read_bytes())
+        self.assertOver(self.sessions[1])
+
+    def test_anotherPlace(self) -> None:
+        """What stands in the stream is of no use for it."""
+        self.assertComesAnew(self.first(), 4)
+
+    def test_anotherTimeline(self) -> None:
+        """The same place on another one is another place."""
+        self.patch(Session, "timeline", b"3")
+        session = self.first()
+        fetching = self.fetch("000000020000000000000003")
+        self.assertTrue(session.closed)
+        fetching.cancel()
+        self.failureResultOf(fetching, CancelledError)
+        self.assertOver(self.sessions[1])
+
+    def test_messageThatGoesOn(self) -> None:
+        """What has come of the next segment with the end of the first is not missed."""
+        fetching = self.fetch()
+        self.sessions[0].wal(2 * MIB, self.image + bytes(self.maker.image(3)[:8192]))
+        self.successResultOf(fetching)
+        self.assertComesAnew(self.sessions[0])
+
+    def test_closedThereMeanwhile(self) -> None:
+        """That is found out when it is used again, and does no harm."""
+        self.assertComesAnew(self.first(), lost=True)
+
+    def test_knownToBeClosedThere(self) -> None:
+        """Nobody waits for what cannot come."""
+        session = self.first()
+        assert session.receiver is not None
+        session.receiver.session_lost(UpstreamError("server closed the connection unexpectedly"))
+        self.fetch(FOLLOWING)
+        self.assertEqual(2, len(self.sessions))
+        self.assertTrue(session.closed)
+
+    def test_whatWasBeingWrittenWhenItWasOpened(self) -> None:
+        """Whether it is whole now has to be asked."""
+        self.patch(Session, "flush_lsn", b"0/300000")
+        session = self.first()
+        self.patch(Session, "flush_lsn", b"0/400000")
+        self.assertComesAnew(session)
+
+    def test_theEndOfATimeline(self) -> None:
+        """The connection is at command level again, and takes the next command."""
+        self.fetch()
+        (session,) = self.sessions
+        assert session.receiver is not None
+        session.receiver.stream_ended([(b"2", b"0/202000")])
+        second = self.fetch(FOLLOWING)
+        self.assertEqual("START_REPLICATION 0/300000 TIMELINE 1", session.commands[-1])
+        session.wal(3 * MIB, bytes(self.maker.image(3)))
+        self.assertIs(True, self.successResultOf(second))
+        self.assertEqual(1, session.commands.count("IDENTIFY_SYSTEM"))
+        self.assertOver(session)
+
+    def test_stop(self) -> None:
+        """What nobody uses is closed, and then nothing is kept, until it is started again."""
+        session = self.first()
+        self.fetcher.stop()
+        self.assertTrue(session.closed)
+        self.assertEqual([], self.clock.getDelayedCalls())
+        fetching = self.fetch()
+        self.sessions[1].wal(2 * MIB, self.image)
+        self.successResultOf(fetching)
+        self.assertTrue(self.sessions[1].closed)
+        self.fetcher.start()
+        fetching = self.fetch()
+        self.sessions[2].wal(2 * MIB, self.image)
+        self.successResultOf(fetching)
+        self.assertFalse(self.sessions[2].closed)
 
     def test_cancelled(self) -> None:
         """The connection is closed, and the next in turn has its own."""
-        first, second = self.fetch(), self.fetch("000000010000000000000003")
+        first, second = self.fetch(), self.fetch(FOLLOWING)
         self.sessions[0].wal(2 * MIB, self.image[:8192])
         first.cancel()
         self.failureResultOf(first, CancelledError)
@@ -243,7 +354,7 @@ class FetchTests(SynchronousTestCase):
 
     def test_cancelledInTheQueue(self) -> None:
         """Who waits for its turn and is not wanted any more has none."""
-        first, second = self.fetch(), self.fetch("000000010000000000000003")
+        first, second = self.fetch(), self.fetch(FOLLOWING)
         second.cancel()
         self.failureResultOf(second, CancelledError)
         self.sessions[0].wal(2 * MIB, self.image)
