@@ -7,12 +7,13 @@ Everything here blocks, and belongs in the thread of the commits.
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from walsender.errors import file_error
+from walsender.errors import WalFileError, file_error
 from walsender.upstream.segment_writer import REPLACEMENT
-from walsender.wal import parse_file_name
-from walsender.wal.segment import FileKind
+from walsender.wal import DecompressingFiles, find_end, parse_file_name, scan_directory
+from walsender.wal.segment import PARTIAL, FileKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,15 +41,49 @@ class DurableFiles:
         """
         Remove what a crash has left, and make durable what was growing; the caller syncs the directory.
 
+        What was growing and is whole gets its final name.
+
         :raises OSError: that cannot be done.
         """
         for name in self._files.list_directory(self._path):
             base = name.removesuffix(REPLACEMENT).removesuffix(_TEMPORARY)
             if base != name and parse_file_name(base).kind is not FileKind.OTHER:
                 self._files.remove(f"{self._path}/{name}")
-        for name in self._files.list_directory(self._path):
-            if parse_file_name(name).kind is FileKind.PARTIAL:
-                self._write_again(name)
+        growing = [
+            name
+            for name in self._files.list_directory(self._path)
+            if parse_file_name(name).kind is FileKind.PARTIAL
+        ]
+        for name in growing:
+            self._write_again(name)
+        if growing:
+            self._complete(growing)
+
+    def _complete(self, growing: list[str]) -> None:
+        """
+        Rename growing segments that are whole, and durable: somebody could not do so once.
+
+        Where WAL ends with such a segment, receiving goes on behind it, and nobody comes back to it.  A
+        rename that fails is tried again at the next start; until then the file is served as it is.
+        """
+        with contextlib.suppress(WalFileError):  # whoever looks next meets the same, and says so
+            files = DecompressingFiles(self._files)
+            directory = scan_directory(files, self._path)
+            if directory.identity is None:
+                return
+            geometry = directory.identity.geometry
+            for name in growing:
+                file = parse_file_name(name, geometry)
+                number = file.number(geometry)
+                run = directory.run_of(file.timeline, number)
+                if run is None or directory.file_for(file.timeline, number) != name:
+                    continue  # nothing was in it, or the segment has a better file
+                ranges = {file.timeline: (range(run.start, number + 1),)}
+                end = find_end(files, replace(directory, ranges=ranges), file.timeline, last=number)
+                if end is not None and end.position == geometry.segment_start(number + 1):
+                    with contextlib.suppress(OSError):
+                        path = f"{self._path}/{name}"
+                        self._files.rename(path, path.removesuffix(PARTIAL))
 
     def _write_again(self, name: str) -> None:
         """

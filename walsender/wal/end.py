@@ -72,7 +72,12 @@ class EndOfWal:
 
 
 def find_end(
-    files: FileOperations, directory: WalDirectory, timeline: int, *, resume: EndOfWal | None = None
+    files: FileOperations,
+    directory: WalDirectory,
+    timeline: int,
+    *,
+    resume: EndOfWal | None = None,
+    last: int | None = None,
 ) -> EndOfWal | None:
     """
     Return where *timeline*'s valid WAL ends, or ``None`` if no segment of it has any.
@@ -84,12 +89,13 @@ def find_end(
     :param directory: a listing; it may be older than the files.
     :param resume: the former end on the same timeline, up to which all is durable: if `sync_covered` was
         false for an end, the one before is the one to go on from.
+    :param last: number of the last segment that is looked at, even if there are others; ``None``: all are.
     :raises WalFileError: a file that is there cannot be opened or read.
     """
     assert resume is None or resume.timeline == timeline  # ends of two timelines have nothing in common
     if directory.identity is None:
         return _unchanged(resume)
-    with PageReader(files, directory, timeline) as pages:
+    with PageReader(files, directory, timeline, last=last) as pages:
         return _Search(pages, directory).run(resume)
 
 
@@ -366,7 +372,11 @@ class _Search:
             distance = max(distance, valid_end - self._geometry.segment_start(segment))
         if self._searching and not self._is_closed(segment):
             # A crash may have left holes anywhere in it: its writer syncs many megabytes at a time.
-            distance = max(distance, valid_end - self._geometry.segment_start(segment))
+            first = self._geometry.segment_start(segment)
+            header = self._pages.header(first)
+            if header is not None and header.continues:
+                first -= page_size  # the record with whose rest it begins counts too
+            distance = max(distance, valid_end - first)
         floor = self._lowest_page(segment) if self._next is None else self._geometry.page_start(begin)
         chain: Chain | None = None
         is_lowest = False

@@ -74,11 +74,14 @@ class PageReader:
     A segment that the listing does not have, or has under its ``.partial`` name, is looked for by
     name, so that growth is seen without a new listing.
 
+    :param last: number of the last segment; what follows is as if it was not there.
     :ivar touched: the files from which something was read, by segment number.
     :ivar damaged: of those the ones that cannot be decompressed, and why.
     """
 
-    def __init__(self, files: FileOperations, directory: WalDirectory, timeline: int) -> None:
+    def __init__(
+        self, files: FileOperations, directory: WalDirectory, timeline: int, *, last: int | None = None
+    ) -> None:
         assert directory.identity is not None  # without a segment there are no pages to ask for
         self.identity: WalIdentity = directory.identity
         self.geometry = self.identity.geometry
@@ -86,6 +89,7 @@ class PageReader:
         self.touched: dict[int, SegmentFile] = {}
         self.damaged: dict[str, CannotDecompress] = {}
         self._files = files
+        self._last_segment = math.inf if last is None else last
         self._directory = directory
         self._history = directory.history(timeline)
         self._has_history = timeline == 1 or timeline in directory.histories
@@ -128,6 +132,8 @@ class PageReader:
 
         :raises WalFileError: it is there and cannot be opened.
         """
+        if number > self._last_segment:
+            return None
         if number in self._open:
             return self._open[number]
         while len(self._open) >= _MOST_OPEN:

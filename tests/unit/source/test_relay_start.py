@@ -13,6 +13,7 @@ from walsender.simulate.disk import SimulatedDisk
 from walsender.simulate.files import WalFiles
 from walsender.source import SegmentUnavailable
 from walsender.source.relay import RelaySource
+from walsender.testing.wal_maker import WalMaker
 from walsender.wal import SyncFailed
 
 if TYPE_CHECKING:
@@ -191,6 +192,78 @@ class RelayStartTests(SourceTestCase):
         self.put("000000010000000000000005.partial", bytes(MIB))
         self.successResultOf(self.relay.start())
         self.assertEqual([FIRST, SECOND, THIRD], sorted(self.disk.names(WAL)))
+
+    def whole(self) -> WalMaker:
+        """Let the third segment be whole, under its old name, its last record a switch to the next."""
+        maker = WalMaker(system_identifier=self.cluster.system_identifier)
+        maker.fill_to(3 * MIB - 40_000, 20_000)
+        maker.fill_to(3 * MIB - 4000)
+        maker.record(8000)  # it ends on the third segment's first page
+        maker.fill_to(3 * MIB + 900_000, 20_000)
+        maker.switch()
+        for name in (FIRST, SECOND, THIRD):
+            self.disk.remove(f"{WAL}/{name}")
+            self.put(name, maker.files()[name.removesuffix(".partial")])
+        return maker
+
+    def test_aWholeSegmentGetsItsFinalName(self) -> None:
+        """Renaming it failed once, and receiving goes on behind it; its content is durable before."""
+        self.whole()
+        partial = self.file(THIRD)
+        self.spoil(partial)
+        self.successResultOf(self.relay.start())
+        self.assertEqual([FIRST, SECOND, THIRD[:24]], sorted(self.disk.names(WAL)))
+        self.assertIs(partial, self.file(THIRD[:24]))
+        self.assertEqual(bytes(partial.platter), partial.visible())
+        self.assertEqual(4 * MIB, self.relay.flush_position)
+        self.disk.lose_power()
+        self.assertIn(THIRD[:24], self.disk.names(WAL))
+
+    def test_aWholeSegmentThatCannotBeRenamedIsServed(self) -> None:
+        """The relay starts, and the next start tries again."""
+        self.whole()
+        self.disk.failing["rename"] = [errno.EIO]
+        self.successResultOf(self.relay.start())
+        self.assertEqual(4 * MIB, self.relay.flush_position)
+        self.assertEqual(THIRD, self.opened(1, 3))
+        self.successResultOf(self.relay.start())
+        self.assertEqual(THIRD[:24], self.opened(1, 3))
+
+    def test_aWholeSegmentBehindWhichReceivingWentOn(self) -> None:
+        """It was left behind long ago; what grows now goes on growing."""
+        maker = self.whole()
+        maker.record(1000)
+        fourth = maker.name(4)
+        self.put(f"{fourth}.partial", maker.files()[fourth])
+        self.successResultOf(self.relay.start())
+        self.assertEqual([FIRST, SECOND, THIRD[:24], f"{fourth}.partial"], sorted(self.disk.names(WAL)))
+
+    def test_nothingIsReplaced(self) -> None:
+        """A segment that has a file with its final name keeps that."""
+        self.whole()
+        self.put(THIRD[:24], self.file(THIRD).visible())
+        whole = self.file(THIRD[:24])
+        self.successResultOf(self.relay.start())
+        self.assertIs(whole, self.file(THIRD[:24]))
+        self.assertIn(THIRD, self.disk.names(WAL))
+
+    def test_aSegmentThatIsNotWholeKeepsItsName(self) -> None:
+        """It has a hole, in the rest of a record with which it begins too, or its last record goes on."""
+        maker = self.whole()
+        images = [(3, bytearray(maker.image(3))) for _ in range(2)]
+        for hole, (_, image) in zip((512, 300_000), images, strict=True):
+            image[hole : hole + 512] = bytes(512)
+        for number, image in [*images, (2, maker.image(2))]:
+            for name in self.disk.names(WAL):
+                self.disk.remove(f"{WAL}/{name}")
+            self.put(FIRST, bytes(maker.image(1)))
+            if number == 3:
+                self.put(SECOND, bytes(maker.image(2)))
+            growing = f"{maker.name(number)}.partial"
+            self.put(growing, bytes(image))
+            self.successResultOf(self.relay.start())
+            self.assertIn(growing, self.disk.names(WAL))
+            self.assertLess(self.relay.flush_position, (number + 1) * MIB)
 
     def test_whatOthersHaveWrittenIsSeenAtTheNextStart(self) -> None:
         """Between a stop and a start in one process nothing that was known counts."""
