@@ -13,8 +13,10 @@ from twisted.internet.address import IPv4Address
 from walsender.auth import LocalAuthorizer
 from walsender.console.console import MAX_SESSIONS, Console
 from walsender.console.phase import MAX_KEPT, MAX_PORTALS, MAX_PREPARED, MAX_PREPARED_TEXT, MAX_STATEMENT
+from walsender.lsn import LSN
 from walsender.settings.description import SettingDescription
 from walsender.testing.raw_client import startup_packet
+from walsender.upstream import ReceiverStatus
 from walsender.wire.dialect import ModernDialect
 from walsender.wire.extended import Bind, Close, Describe, Execute, Parse
 
@@ -526,18 +528,31 @@ class ActionTests(ConsoleTestCase):
         """Where files are and what may have a password in it, only who may act sees."""
         names = ("listen", "hba_file", "restore_command", "primary_conninfo")
         settings = tuple(
-            SettingDescription(name, "x", "x", None, "", "", "sighup", "string", "default") for name in names
+            SettingDescription(
+                *(name, "x", "x", None, "", "", "sighup", "string", "file"), sourcefile="/etc/w", sourceline=1
+            )
+            for name in names
         )
+        receiving = ReceiverStatus(1, LSN(1), LSN(1), LSN(1), None, None, LSN(1), "", "")
         for authorizer, seen in ((LookOnly(), {"listen"}), (LocalAuthorizer(), set(names))):
             server = ConsoleServer(self.scripted_source(0x300000), authorizer=authorizer)
             console = server.factory.console
             assert isinstance(console, Console)
-            console._view = replace(console._view, settings=lambda: settings)
+            console._view = replace(
+                console._view,
+                settings=lambda: settings,
+                receiver=lambda: receiving,
+                conninfo=lambda: "host=primary",
+            )
             client = server.console()
             rows = self.ask("SELECT name FROM pg_settings", client)
             self.assertEqual(seen, {name for name in names if f"row {name}" in rows})
             shown = {name for name in names if "row x" in self.ask(f"SHOW {name}", client)}
             self.assertEqual(seen, shown)
+            (source,) = set(self.ask("SELECT sourcefile FROM pg_settings WHERE name = 'listen'", client)[1:2])
+            (conninfo,) = self.ask("SELECT conninfo FROM pg_stat_wal_receiver", client)[1:2]
+            expected = ["row NULL"] * 2 if len(seen) == 1 else ["row /etc/w", "row host=primary"]
+            self.assertEqual(expected, [source, conninfo])
 
     def test_setConfigWantsAName(self) -> None:
         """As in PostgreSQL."""

@@ -148,10 +148,16 @@ class Actions:
                     seconds(one.name, own) * 1000
                 )  # times are all that a session can set too
                 yield replace(one, setting=str(milliseconds), shown=own, source="session")
-            elif self._may_administer or one.name not in _HIDDEN:
+            elif self._may_administer:
                 yield one
+            elif one.name not in _HIDDEN:
+                yield replace(one, sourcefile=None, sourceline=None)
         for name, value in values.items():
             yield _of_parameter(name, value)
+
+    def conninfo(self, conninfo: str | None) -> str | None:
+        """Return what this user may see of the upstream's connection string."""
+        return conninfo if self._may_administer else None
 
 
 _HIDDEN: Final = frozenset(

@@ -84,7 +84,7 @@ class Snapshot:
     system_identifier: int
     settings: tuple[SettingDescription, ...]
     receiver: ReceiverStatus | None
-    conninfo: str
+    conninfo: str | None
     directory: WalDirectory | None
     started_at: float
     configured_at: float

@@ -236,9 +236,10 @@ class Statements:
     # Parameters
 
     def _with_parameters(self, snapshot: Snapshot) -> Snapshot:
-        """Add the session's own parameters to those that ``pg_settings`` shows."""
+        """Add the session's own parameters to what ``pg_settings`` shows; leave out what is not for all."""
         return replace(
             snapshot,
+            conninfo=self._actions.conninfo(snapshot.conninfo),
             settings=tuple(
                 sorted(
                     self._actions.settings(snapshot.settings, self._parameters.show_all()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import maybeDeferred
@@ -102,7 +103,7 @@ class Page(Resource):
 
 def start(request: Request, answer: Answer) -> None:
     """Set status and headers of *answer*, but for its length."""
-    request.setResponseCode(answer.status)
+    request.setResponseCode(answer.status, HTTPStatus(answer.status).phrase.encode())
     # Bytes only: under -bb Twisted's headers take no texts beside them.
     for name, value in (
         (b"Content-Type", answer.content_type.encode()),
