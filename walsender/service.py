@@ -23,7 +23,7 @@ from zope.interface import implementer
 from walsender.access import Access
 from walsender.auth import MOST_THREADS
 from walsender.bearing import Bearing
-from walsender.console import Console, ServerView
+from walsender.console import MAX_SESSIONS, Console, ServerView
 from walsender.encryption import Encryption
 from walsender.errors import ConfigurationError
 from walsender.ports import Ports
@@ -232,7 +232,7 @@ class WalSenderService(Service):
         Service.startService(self)
         self._bearing.doing = ""
         if self._signals is not None:  # a program of its own: the limit is the process's
-            others = sum(2 * site.max_connections for *_, site in self._http)
+            others = MAX_SESSIONS + sum(2 * site.max_connections for *_, site in self._http)
             self.factory.limit_descriptors(_raise_open_file_limit(), others)
         self.factory.stopping = False
         if self._access is not None:

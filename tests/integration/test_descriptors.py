@@ -30,7 +30,7 @@ SEGMENT: Final = 1 << 20
 
 _LIMITING: Final = """
 import os, resource, sys
-resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
+resource.setrlimit(resource.RLIMIT_NOFILE, (120, 120))
 os.execv(sys.argv[1], sys.argv[1:])
 """
 LIMITED: Final = (sys.executable, "-c", _LIMITING)
@@ -116,19 +116,18 @@ def stack() -> Iterator[contextlib.ExitStack]:
 
 def test_floodCannotTakeThem(maker: WalMaker, wal: Path, space: Path, stack: contextlib.ExitStack) -> None:
     """
-    Of a process that may open 100 files three hundred silent clients do not get the last ones.
+    Of a process that may open 120 files five hundred silent clients do not get the last ones.
 
     Not even when all of them are there in one moment, as they are for a process that stood still.
     """
-    listen = "tcp:0:interface=127.0.0.1:backlog=400"
+    listen = "tcp:0:interface=127.0.0.1:backlog=600"
     log_file = space / "walsender.log"
-    with WalsenderProcess(
-        wal, "--max-wal-senders=4", log_file=log_file, listen=listen, launcher=LIMITED
-    ) as server:
+    options = ("--max-wal-senders=4", "--log-min-messages=debug1")  # at which Twisted tells of EMFILE
+    with WalsenderProcess(wal, *options, log_file=log_file, listen=listen, launcher=LIMITED) as server:
         client = stack.enter_context(start_streaming(server, SEGMENT))
         receive(client, 2 * SEGMENT)
         server.signal(signal.SIGSTOP)
-        silent(server, stack, 300)
+        silent(server, stack, 500)
         server.signal(signal.SIGCONT)
         add(maker, wal, 6)
         receive(client, 6 * SEGMENT)
@@ -136,8 +135,9 @@ def test_floodCannotTakeThem(maker: WalMaker, wal: Path, space: Path, stack: con
         receive(newcomer, 6 * SEGMENT)
         assert len(open_files(server)) < 64
         log = server.log_text()
-        assert "more than 20 clients wait to be let in" in log  # 100 - 64 - 4 * 4
+        assert "more than 20 clients wait to be let in" in log  # 120 - 64 - 20 - 4 * 4
         assert "Too many open files" not in log
+        assert "starting on" in log, "what Twisted says is not logged"
         assert "EMFILE" not in log
         assert "Traceback" not in log
 

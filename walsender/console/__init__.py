@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .console import Console
+from .console import MAX_SESSIONS, Console
 from .snapshot import ServerView
 
-__all__ = ["Console", "ServerView"]
+__all__ = ["MAX_SESSIONS", "Console", "ServerView"]
