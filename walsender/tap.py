@@ -18,11 +18,13 @@ from twisted.logger import ILogObserver
 from twisted.python import usage
 from twisted.python.components import Componentized
 
+import twisted
 from walsender.errors import ConfigurationError
+from walsender.own_version import own_version
 from walsender.preflight import check_endpoints, check_locks
 from walsender.server_log import ServerLog, place_for
 from walsender.service import WalSenderService
-from walsender.settings import Option, Settings, options
+from walsender.settings import Option, Settings, help_text, options
 from walsender.settings.values import printable
 
 if TYPE_CHECKING:
@@ -41,12 +43,6 @@ class Options(usage.Options):
     :ivar assignments: the arguments of ``-c``.
     """
 
-    longdesc = (
-        "Serves the WAL segments in a directory over PostgreSQL's streaming replication protocol. "
-        "Every setting has PostgreSQL's name and units; the command line wins over the file, the file "
-        "over the default."
-    )
-
     def __init__(self) -> None:
         self.given: list[tuple[str, str]] = []
         self.assignments: list[str] = []
@@ -63,6 +59,15 @@ class Options(usage.Options):
         """Refuse arguments that are no options."""
         if args:
             raise usage.UsageError(f'unexpected argument "{args[0]}"')
+
+    def __str__(self) -> str:
+        """Return the help."""
+        return help_text()
+
+    def opt_version(self) -> None:
+        """Print the version, then exit."""
+        sys.stdout.write(f"walsender {own_version()}\n")
+        raise SystemExit(0)
 
     def opt_c(self, assignment: str) -> None:
         """NAME=VALUE: set any parameter, as postgres takes it."""
@@ -95,6 +100,16 @@ class _Program(WalSenderService):
     ) -> None:
         self._server_log = log
         WalSenderService.__init__(self, reactor, settings, configured=self._configure_log, **options)
+
+    def privilegedStartService(self) -> None:
+        """See `WalSenderService`."""
+        self.log.info(
+            "starting walsender {version} with Twisted {twisted} on Python {python}",
+            version=own_version(),
+            twisted=twisted.__version__,
+            python=".".join(map(str, sys.version_info[:3])),
+        )
+        WalSenderService.privilegedStartService(self)
 
     def setServiceParent(self, parent: IServiceCollection) -> None:
         """See `twisted.application.service.IService`; twistd then asks the application for its observer."""

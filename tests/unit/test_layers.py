@@ -23,6 +23,7 @@ PACKAGE = Path(__file__).parents[2] / "walsender"
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "lsn": {"errors"},
+    "own_version": set(),
     "settings": {"errors", "lsn"},
     "reply_timeout": {"shared_timer"},
     "shared_timer": set(),
@@ -69,6 +70,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "console.snapshot",
         "errors",
         "lsn",
+        "own_version",
         "replication_slots",
         "sender",
         "settings.values",
@@ -138,7 +140,15 @@ MAY_IMPORT: dict[str, set[str]] = {
         "wire",
         "work_threads",
     },
-    "tap": {"errors", "preflight", "sender.IServerReactor", "server_log", "service", "settings"},
+    "tap": {
+        "errors",
+        "own_version",
+        "preflight",
+        "sender.IServerReactor",
+        "server_log",
+        "service",
+        "settings",
+    },
     "lazily": set(),
     # What other programs build on, by name.  Nothing of it is imported before it is asked for.
     "__init__": {

@@ -7,9 +7,9 @@ as a `ConfigurationError` of one line that names the setting and its source.
 Nothing here opens anything but configuration files.
 """
 
-from .command_line import Option, options
+from .command_line import Option, help_text, options
 from .loading import InvalidSettings, Settings
 from .setting import Setting
 from .table import SETTINGS
 
-__all__ = ["SETTINGS", "InvalidSettings", "Option", "Setting", "Settings", "options"]
+__all__ = ["SETTINGS", "InvalidSettings", "Option", "Setting", "Settings", "help_text", "options"]

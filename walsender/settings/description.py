@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from .groups import GROUP_OF
 from .secrets import without_password
 from .table import SETTINGS
 from .values import TIME_UNITS, Assignment, Boolean, Duration, Enumeration, Integer
@@ -71,7 +72,7 @@ def _describe(setting: Setting, settings: Settings, pending: bool) -> SettingDes
         text,
         with_unit(int(text), unit) if unit else text,
         unit,
-        "walsender",
+        GROUP_OF[setting.name],
         setting.description,
         "postmaster" if setting.restart_required else "sighup",
         vartype,

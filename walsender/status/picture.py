@@ -7,10 +7,11 @@ Everything is read from where it is kept anyway when somebody asks; nothing is c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
 from walsender.console.snapshot import ServerView, Snapshot, take
+from walsender.own_version import own_version
 
 if TYPE_CHECKING:
     from walsender.sender.slot_table import WalSenderEntry
@@ -18,14 +19,7 @@ if TYPE_CHECKING:
     from walsender.upstream import ReceiverStatus
 
 
-def _own_version() -> str:
-    try:
-        return version("walsender")
-    except PackageNotFoundError:  # run from its source
-        return "unknown"
-
-
-VERSION: Final = _own_version()
+VERSION: Final = own_version()
 TWISTED_VERSION: Final = version("Twisted")
 
 

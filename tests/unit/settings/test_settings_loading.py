@@ -349,8 +349,8 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual([option.name for option in options() if option.repeatable], ["listen"])
 
     def test_helpShowsTheDefault(self) -> None:
-        """The description ends with the default where there is one."""
+        """The description ends with when a change takes effect, and the default where there is one."""
         by_name = {option.name: option.description for option in options()}
-        self.assertTrue(by_name["max-wal-senders"].endswith(" [default: 100]"))
-        self.assertTrue(by_name["state-directory"].endswith(" [default: WAL_DIRECTORY/walsender_state]"))
-        self.assertNotIn("default", by_name["wal-directory"])
+        self.assertTrue(by_name["max-wal-senders"].endswith(" (restart) [100]"))
+        self.assertTrue(by_name["state-directory"].endswith(" (restart) [WAL_DIRECTORY/walsender_state]"))
+        self.assertNotIn("[", by_name["wal-directory"])

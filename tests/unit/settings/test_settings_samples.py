@@ -9,7 +9,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from walsender.settings import SETTINGS, Setting, Settings
+from walsender.settings import SETTINGS, Setting, Settings, help_text
+from walsender.settings.groups import GROUPS
 
 ROOT = Path(__file__).parents[3]
 SAMPLE = ROOT / "etc" / "walsender.conf"
@@ -42,6 +43,45 @@ class TableTests(SynchronousTestCase):
             ["wal_directory"],
         )
 
+    def test_everyGroup(self) -> None:
+        """Each setting is in one group."""
+        self.assertEqual(
+            sorted(setting.name for setting in SETTINGS),
+            sorted(name for names in GROUPS.values() for name in names),
+        )
+
+
+class HelpTests(SynchronousTestCase):
+    """``twistd walsender --help``."""
+
+    def test_everySetting(self) -> None:
+        """Each setting is there once, below its group's title, with what it does, when and its default."""
+        text = help_text()
+        for setting in SETTINGS:
+            option = f"--{setting.name.replace('_', '-')}={setting.metavar}"
+            self.assertEqual(1, text.count(f" {option}"), option)
+            rest = " ".join(text.partition(f" {option}")[2].split())
+            default = setting.default or setting.derived_default
+            expected = setting.description
+            expected += " (restart)" if setting.restart_required else ""
+            expected += f" [{default}]" if default else ""
+            self.assertTrue(rest.startswith(" ".join(expected.split())), rest[:200])
+            if setting.short:
+                self.assertIn(f"  -{setting.short}, {option}", text)
+        titles = re.findall(r"^(\S.*):$", text, flags=re.MULTILINE)
+        self.assertEqual(["Usage", "Options", *GROUPS], titles)
+
+    def test_width(self) -> None:
+        """It fits a terminal."""
+        for line in help_text().splitlines():
+            self.assertLessEqual(len(line), 80)
+            self.assertEqual(line.rstrip(), line)
+
+    def test_otherOptions(self) -> None:
+        """What is no setting is there, too."""
+        for option in ("--config-file=FILE", "-c NAME=VALUE", "--version", "--help"):
+            self.assertIn(f" {option} ", help_text())
+
 
 class SampleTests(SynchronousTestCase):
     def test_commentedOutItSetsNothing(self) -> None:
@@ -62,16 +102,22 @@ class SampleTests(SynchronousTestCase):
         self.assertNotIn("default", loaded.sources.values())
 
     def test_listsEachSettingOnce(self) -> None:
-        """The sample has each setting once, below its description from the table."""
+        """The sample has each setting once, in its group, below its description from the table."""
         found = re.findall(r"^# (.*)\n#([a-z_]+) = ", SAMPLE.read_text(), flags=re.MULTILINE)
+        by_name = {setting.name: setting for setting in SETTINGS}
         expected = [
-            (
-                f"{setting.description} (restart)" if setting.restart_required else setting.description,
-                setting.name,
-            )
-            for setting in SETTINGS
+            (f"{by_name[name].description}{' (restart)' * by_name[name].restart_required}", name)
+            for names in GROUPS.values()
+            for name in names
         ]
-        self.assertEqual(sorted(found), sorted(expected))
+        self.assertEqual(found, expected)
+
+    def test_groups(self) -> None:
+        """Above each group stands its title."""
+        found = re.findall(r"^\n# ([^\n]*)\n\n", SAMPLE.read_text(), flags=re.MULTILINE)
+        self.assertEqual(len(GROUPS), len(found))
+        for title, line in zip(GROUPS, found, strict=True):
+            self.assertTrue(line.startswith(title), line)
 
 
 class ReferenceTests(SynchronousTestCase):
