@@ -205,6 +205,7 @@ class RelaySupply:
         files = TimedFiles(self.timings.flush, directory_mode & 0o660 | 0o600)
         self.source = RelaySource(run_in_thread, run_commit, files, path, directory_mode=directory_mode)
         self.source.receive = self.timings.receive
+        self.source.attendant = self._thread
         self._remover = WalRemover(
             reactor,
             self.source,

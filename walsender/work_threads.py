@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import queue
+import select
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -41,6 +42,7 @@ class WorkThreads:
         self._name = name
         self._count = count
         self._jobs: _Jobs = queue.SimpleQueue()
+        self._interrupt: _Interrupt | None = None
 
     def start(self) -> None:
         """
@@ -55,6 +57,7 @@ class WorkThreads:
 
     def stop(self) -> None:
         """Do what has come already, and no more."""
+        self.recall()
         for _ in range(self._count):
             self._jobs.put(None)
 
@@ -62,7 +65,48 @@ class WorkThreads:
         """Return a Deferred of what *function* returns; as `twisted.internet.threads.deferToThread`."""
         done: Deferred[Any] = Deferred()
         self._jobs.put((done, function, args, kwargs))
+        if self._interrupt is not None:
+            self.recall()
         return done
+
+    def attend(self, descriptor: int, function: Callable[..., object], *args: object) -> Deferred[Any]:
+        """
+        Have *function* called as soon as *descriptor* is readable; only where there is one thread.
+
+        :returns: a Deferred of what it returns; of ``None`` if there is something else to do before that.
+        :raises OSError: there is no descriptor left.
+        """
+        interrupt = self._interrupt = _Interrupt()
+        done: Deferred[Any] = Deferred()
+        self._jobs.put((done, interrupt.wait, (descriptor, function, args), {}))
+        return done
+
+    def recall(self) -> None:
+        """Have the thread wait no longer in `attend`; harmless if it does not."""
+        interrupt, self._interrupt = self._interrupt, None
+        if interrupt is not None:
+            interrupt.set()
+
+
+class _Interrupt:
+    """Ends one waiting; what waits keeps it, so that its descriptor is not another's meanwhile."""
+
+    def __init__(self) -> None:
+        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def __del__(self) -> None:
+        os.close(self._event)
+
+    def set(self) -> None:
+        os.eventfd_write(self._event, 1)
+
+    def wait(self, descriptor: int, function: Callable[..., object], args: tuple[object, ...]) -> object:
+        waiting = select.poll()
+        waiting.register(self._event, select.POLLIN)
+        waiting.register(descriptor, select.POLLIN)
+        if any(ready == self._event for ready, _ in waiting.poll()):
+            return None
+        return function(*args)
 
 
 def _work(jobs: _Jobs, results: _Results) -> None:

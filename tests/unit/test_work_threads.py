@@ -38,7 +38,9 @@ class _Reactor:
         readable[0].doRead()
 
 
-class WorkThreadsTests(SynchronousTestCase):
+class ThreadTestCase(SynchronousTestCase):
+    """Has one thread."""
+
     def setUp(self) -> None:
         """Start one thread."""
         self.reactor = _Reactor()
@@ -52,6 +54,10 @@ class WorkThreadsTests(SynchronousTestCase):
         while not deferred.called:  # a turn may bring no more than the end of a thread
             self.reactor.turn()
         return self.successResultOf(deferred)
+
+
+class WorkThreadsTests(ThreadTestCase):
+    """What is to be done is done, one thing after another."""
 
     def test_resultComesInTheReactor(self) -> None:
         """The function runs in a thread of that name; its result is given by the reactor."""
@@ -118,3 +124,42 @@ class WorkThreadsTests(SynchronousTestCase):
         self.successResultOf(used)
         del thing
         self.assertTrue(gone.wait(DEADLINE_S))
+
+
+class AttendingTests(ThreadTestCase):
+    """A thread that waits for something to read."""
+
+    def setUp(self) -> None:
+        """Have something to wait for."""
+        super().setUp()
+        self.readable, self.other = os.pipe()
+        self.addCleanup(os.close, self.readable)
+        self.addCleanup(os.close, self.other)
+
+    def test_somethingToRead(self) -> None:
+        """The function runs when there is something to read, and what it returns comes back."""
+        attended = self.threads.attend(self.readable, os.read, self.readable, 10)
+        os.write(self.other, b"here")
+        self.assertEqual(b"here", self.result(attended))
+        again = self.threads.attend(self.readable, os.read, self.readable, 10)
+        os.write(self.other, b"more")
+        self.assertEqual(b"more", self.result(again))
+
+    def test_otherWorkGoesFirst(self) -> None:
+        """What else is to be done does not wait for something to read."""
+        attended = self.threads.attend(self.readable, os.read, self.readable, 10)
+        self.assertEqual(5, self.result(self.threads.run(int, "5")))
+        self.assertIsNone(self.successResultOf(attended))
+
+    def test_recalled(self) -> None:
+        """It waits no longer than is wanted; to say so twice is harmless."""
+        attended = self.threads.attend(self.readable, os.read, self.readable, 10)
+        self.threads.recall()
+        self.threads.recall()
+        self.assertIsNone(self.result(attended))
+
+    def test_stopped(self) -> None:
+        """A thread that is to end does not wait."""
+        attended = self.threads.attend(self.readable, os.read, self.readable, 10)
+        self.threads.stop()
+        self.assertIsNone(self.result(attended))

@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from walsender.lsn import LSN
 from walsender.upstream import ICopyReceiver, IUpstreamConnector, IUpstreamSession, Row, UpstreamError
+from walsender.upstream.interfaces import Taken
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,6 +67,9 @@ class Session(Protocol):
         self._paused = False
         self._closed = False
         self._batch = False
+        self._attended = False
+        self._when_readable: Callable[[], None] | None = None
+        self._recall: Callable[[], None] = lambda: None
         self.ready: Deferred[Any] = self._answer
 
     # Twisted
@@ -79,7 +83,10 @@ class Session(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """The server has sent something."""
         self._buffer += data
-        self._deliver()
+        if self._attended:
+            self._call_reader()
+        else:
+            self._deliver()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone."""
@@ -115,9 +122,58 @@ class Session(Protocol):
             self._done_sent = True
             self._message(b"c", b"")
 
+    # Another thread reads.
+
+    @property
+    def readable(self) -> Session | None:
+        """See `IUpstreamSession`."""
+        busy = self._closed or self._paused or self._done_sent
+        return self if self._streaming and not busy else None
+
+    def when_readable(self, call: Callable[[], None]) -> None:
+        """See `walsender.simulate.machine.IReadable`."""
+        self._when_readable = call
+        if self._buffer:
+            self._process.callLater(0, self._call_reader)
+
+    def _call_reader(self) -> None:
+        call, self._when_readable = self._when_readable, None
+        if call is not None:
+            call()
+
+    def attended(self, recall: Callable[[], None]) -> None:
+        """See `IUpstreamSession`."""
+        self._attended, self._recall = True, recall
+
+    def take(self) -> Taken:
+        """See `IUpstreamSession`."""
+        taken = Taken()
+        while self._streaming and not (self._paused or self._closed) and (found := self._next_message()):
+            kind, body, rest = found
+            if kind != b"d":
+                break  # it is read when this is released
+            self._buffer = rest
+            self._look_at(body)
+            taken.messages.append(body)
+        return taken
+
+    def deliver(self, taken: Taken) -> None:
+        """See `IUpstreamSession`."""
+        for body in taken.messages:
+            if self._streaming and not self._closed:
+                assert self._receiver is not None, "there is a stream"
+                self._batch = True
+                self._receiver.wal_message_received(body)
+
+    def released(self) -> None:
+        """See `IUpstreamSession`."""
+        self._attended, self._recall = False, lambda: None
+        self._deliver()
+
     def pauseProducing(self) -> None:
         """See `IUpstreamSession`."""
         self._paused = True
+        self._recall()
         if not self._closed:
             self._transport.pauseProducing()
 
@@ -137,6 +193,7 @@ class Session(Protocol):
         if self._closed:
             return
         self._closed = True
+        self._recall()
         self._message(b"X", b"")
         self._transport.loseConnection()
         answer, self._answer = self._answer, None
@@ -172,16 +229,25 @@ class Session(Protocol):
         self.close()
 
     def _deliver(self) -> None:
-        while not (self._paused or self._closed) and len(self._buffer) > 4:
-            length = 1 + int.from_bytes(self._buffer[1:5], "big")
-            if len(self._buffer) < length:
-                break
-            kind, body = self._buffer[:1], self._buffer[5:length]
-            self._buffer = self._buffer[length:]
+        while not (self._paused or self._closed or self._attended) and (found := self._next_message()):
+            kind, body, self._buffer = found
             self._received(kind, body)
         batch, self._batch = self._batch, False
         if batch and self._streaming and not self._closed and self._receiver is not None:
             self._receiver.batch_received()
+
+    def _next_message(self) -> tuple[bytes, bytes, bytes] | None:
+        """Return the kind and the body of the message that the buffer begins with, and what is behind it."""
+        buffer = self._buffer
+        length = 1 + int.from_bytes(buffer[1:5], "big")
+        if len(buffer) <= 4 or len(buffer) < length:
+            return None
+        return buffer[:1], buffer[5:length], buffer[length:]
+
+    def _look_at(self, body: bytes) -> None:
+        if body[:1] == b"w":
+            (start,) = struct.unpack_from("!Q", body, 1)
+            self._witness.wal_received(self._stream[0], start, body[_WAL_HEADER:])
 
     def _received(self, kind: bytes, body: bytes) -> None:
         if kind == b"D":
@@ -205,9 +271,7 @@ class Session(Protocol):
     def _copy_data(self, body: bytes) -> None:
         if not self._streaming:
             return
-        if body[:1] == b"w":
-            (start,) = struct.unpack_from("!Q", body, 1)
-            self._witness.wal_received(self._stream[0], start, body[_WAL_HEADER:])
+        self._look_at(body)
         assert self._receiver is not None, "there is a stream"
         self._batch = True
         self._receiver.wal_message_received(body)
@@ -250,6 +314,7 @@ class Session(Protocol):
 
     def _lost(self, error: UpstreamError) -> None:
         self._closed = True
+        self._recall()
         streaming, self._streaming = self._streaming, False
         self._transport.loseConnection()
         receiver, self._receiver = self._receiver, None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -126,6 +126,13 @@ class Timer:
         self.call.reset(secondsFromNow)
 
 
+class IReadable(Protocol):
+    """What a thread can wait for."""
+
+    def when_readable(self, call: Callable[[], None]) -> None:
+        """Call this when there is something to read."""
+
+
 class Threads:
     """
     Threads of a process; what runs there takes no time, at some moment before its result is told.
@@ -137,9 +144,11 @@ class Threads:
         self._process = process
         self._one_by_one = one_by_one
         self._free_at = 0.0
+        self._waiting: Deferred[Any] | None = None
 
     def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[Any]:
         """See `twisted.internet.threads.deferToThread`."""
+        self.recall()
         result: Deferred[Any] = Deferred()
 
         def done(success: bool, outcome: Any) -> None:
@@ -147,6 +156,24 @@ class Threads:
 
         self.callInThreadWithCallback(done, function, *args, **kwargs)
         return result
+
+    def attend(self, readable: IReadable, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
+        """See `walsender.work_threads.WorkThreads`."""
+        waiting = self._waiting = Deferred()
+
+        def begin() -> None:
+            if self._waiting is waiting:
+                self._waiting = None
+                self(function, *args).chainDeferred(waiting)
+
+        readable.when_readable(begin)
+        return waiting
+
+    def recall(self) -> None:
+        """See `walsender.work_threads.WorkThreads`."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            self._process.callLater(0, waiting.callback, None)
 
     def callInThreadWithCallback(
         self, done: Callable[[bool, Any], None], function: Callable[..., Any], *args: Any, **kwargs: Any

@@ -105,6 +105,7 @@ class Relay:
         self.server.slots_found(list(self.slots))
         run_commit = Threads(process, one_by_one=True)
         source = self.source = WatchedSource(run_in_thread, run_commit, files, WAL)
+        source.attendant = run_commit
         connector = Connector(
             process,
             lambda session: world.dial(session, process, self.upstream),

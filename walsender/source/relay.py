@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from walsender.lsn import Geometry
     from walsender.source.segment_file import OpenSegment
+    from walsender.upstream.group_commit import IAttendant
     from walsender.wal import Identity, WalIdentity, WritableFiles
 
 # A look finds nothing too if somebody replaces a file meanwhile (compresses it, say), and a directory
@@ -61,6 +62,7 @@ class RelaySource(HeldWal):
     :param run_commit: likewise, with one thread of its own: commits are done one after another.
     :param files: the disk.
     :param path: the WAL directory, which nobody else writes.
+    :ivar attendant: the thread of *run_commit*, if it can wait for an upstream.
     :ivar room: for what is received.
     :ivar restore: gets a segment by its file's name from an archive into the directory; fires with whether
         it is there.
@@ -98,6 +100,7 @@ class RelaySource(HeldWal):
         self._receiving = 0  # the timeline
         self._receiving_at = 0
         self._leaving: list[tuple[int, int]] = []
+        self.attendant: IAttendant | None = None
         self._permits = self.permits = Permits()
         self._ahead = 0  # the flush position, while the reactor has not heard of it
 
@@ -306,7 +309,7 @@ class RelaySource(HeldWal):
             self._kept(timeline, commit)
             committed(commit)
 
-        return GroupCommit(writer, self._run_commit, done, failed, self.receive)
+        return GroupCommit(writer, self._run_commit, done, failed, self.receive, self.attendant)
 
     def check_room(self) -> Deferred[None]:
         """See `walsender.upstream.receiver.IWalKeeper`."""

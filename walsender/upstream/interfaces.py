@@ -7,6 +7,7 @@ the receiver cannot tell which it has.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IPushProducer
@@ -15,7 +16,7 @@ from zope.interface import Attribute, Interface
 from walsender.errors import WalsenderError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from twisted.internet.defer import Deferred
 
@@ -48,6 +49,23 @@ class IUpstreamConnector(Interface):
 
         The Deferred may be cancelled.  It fails with `UpstreamError`.
         """
+
+
+@dataclass(slots=True)
+class Taken:
+    """
+    What another thread has read.
+
+    :ivar messages: bodies of CopyData.
+    :ivar ended: the server's copying is over behind them.
+    :ivar failure: the connection has failed behind them.
+    :ivar said: what the server said beside, with how severe that is.
+    """
+
+    messages: list[bytes] = field(default_factory=list)
+    ended: bool = False
+    failure: UpstreamError | None = None
+    said: list[tuple[str, UpstreamError]] = field(default_factory=list)
 
 
 class IUpstreamSession(IPushProducer):
@@ -89,6 +107,29 @@ class IUpstreamSession(IPushProducer):
 
     def end_streaming() -> None:
         """Send our CopyDone.  The server's end comes as ``receiver.stream_ended``."""
+
+    # To be read by another thread while nothing else is to be done: `attended`, then `take` there, then
+    # `deliver` here, any number of times; and in the end `released`.
+
+    readable = Attribute(
+        "What that thread can wait for, as its way of waiting knows it; ``None``: it must not read now."
+    )
+
+    def attended(recall: Callable[[], None]) -> None:
+        """
+        Nothing is read here from now on.
+
+        :param recall: is called when that thread is no longer to wait.
+        """
+
+    def take() -> Taken:
+        """Return what has come; in another thread.  Without effect when closed or paused."""
+
+    def deliver(taken: Taken) -> None:
+        """Give the receiver what was taken, but for ``batch_received``, which comes later."""
+
+    def released() -> None:
+        """Read here again, and go on with what came last."""
 
     def close() -> None:
         """Tell the server that we leave, and close.  A second call is harmless."""

@@ -16,6 +16,7 @@ What libpq demands, and what happens when it does not get it:
 from __future__ import annotations
 
 import enum
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 import psycopg
@@ -24,11 +25,13 @@ from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from walsender.upstream.interfaces import ICopyReceiver, IUpstreamSession, Row, UpstreamError
+from walsender.upstream.interfaces import ICopyReceiver, IUpstreamSession, Row, Taken, UpstreamError
 from walsender.upstream.libpq_errors import connection_error, result_error, severity
 from walsender.upstream.socket_watch import IUpstreamReactor, SocketWatch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from psycopg.pq.abc import PGconn, PGresult
     from twisted.internet.interfaces import IDelayedCall
 
@@ -90,6 +93,10 @@ class LibpqSession:
         self._paused = False
         self._unsent = False
         self._again: IDelayedCall | None = None
+        self._lock = Lock()  # whoever uses libpq while another thread may
+        self._attended = self._reading = False
+        self._recall: Callable[[], None] = _nothing
+        self._taking: Taken | None = None
         self._arrange()
 
     # IUpstreamSession
@@ -106,7 +113,8 @@ class LibpqSession:
         """See `IUpstreamSession`."""
         if self._state is _State.STREAMING and not self._copy_done_sent:
             try:
-                self._connection.put_copy_data(data)
+                with self._lock:
+                    self._connection.put_copy_data(data)
             except psycopg.Error:
                 self._failed()
             self._flush()
@@ -119,6 +127,7 @@ class LibpqSession:
     def pauseProducing(self) -> None:
         """See `IUpstreamSession`."""
         self._paused = True
+        self._recall()
         self._arrange()
 
     def resumeProducing(self) -> None:
@@ -138,6 +147,77 @@ class LibpqSession:
         if answer is not None:
             assert self._error is not None
             answer.errback(self._error)
+
+    # Another thread reads.
+
+    @property
+    def readable(self) -> int | None:
+        """
+        See `IUpstreamSession`: a descriptor.
+
+        Below TLS a message may be complete before the socket is readable.
+        """
+        busy = self._paused or self._failure is not None or self._again is not None or self._unsent
+        other = self._reading or self._quiet_reads or self._copy_done_sent
+        if self._state is not _State.STREAMING or busy or other:
+            return None
+        return self._watch.fileno()
+
+    def attended(self, recall: Callable[[], None]) -> None:
+        """See `IUpstreamSession`."""
+        self._recall = recall
+        self._attended = True
+        self._arrange()
+
+    def take(self) -> Taken:
+        """See `IUpstreamSession`."""
+        taken = Taken()
+        with self._lock:
+            if self._state is not _State.STREAMING or self._paused:
+                return taken
+            self._taking = taken
+            try:
+                self._connection.consume_input()
+            except psycopg.Error:
+                taken.failure = connection_error(self._connection)
+            try:
+                self._take_messages(taken)
+            except psycopg.Error:
+                taken.failure = connection_error(self._connection)
+            self._taking = None
+        return taken
+
+    def _take_messages(self, taken: Taken) -> None:
+        share = SHARE
+        while share > 0:
+            length, data = self._connection.get_copy_data(1)
+            if length <= 0:
+                taken.ended = length < 0
+                return
+            share -= length
+            taken.messages.append(bytes(data))
+
+    def deliver(self, taken: Taken) -> None:
+        """See `IUpstreamSession`."""
+        for level, notice in taken.said:
+            self._hear(level, notice)
+        try:
+            for body in taken.messages:
+                if self._state is _State.STREAMING:
+                    assert self._receiver is not None
+                    self._batch_open = True
+                    self._receiver.wal_message_received(body)
+        except Exception:  # noqa: BLE001 (as in `_turn`)
+            self._mistaken()
+        if taken.ended and self._state is _State.STREAMING:
+            self._state = _State.ENDING
+        self._failure = self._failure or taken.failure
+
+    def released(self) -> None:
+        """See `IUpstreamSession`."""
+        self._attended = False
+        self._recall = _nothing
+        self._turn()
 
     # Commands.
 
@@ -177,17 +257,28 @@ class LibpqSession:
 
     def _turn(self) -> None:
         """Something has happened to the socket, or something was left to do."""
+        if self._attended and self._failure is not None:
+            self._recall()
+            return
         if self._state is _State.CLOSED:
             return
         try:
-            self._read()
-            self._end_batch()
+            if not self._attended:
+                self._reading = True  # one message after another, for whoever is called by one
+                try:
+                    self._read()
+                finally:
+                    self._reading = False
+                self._end_batch()
         except psycopg.Error:
             self._lose(connection_error(self._connection))
         except Exception:  # noqa: BLE001 (a receiver's mistake ends its connection, not the reactor's loop)
-            self._log.failure("mistake while receiving from {description}", description=self.description)
-            self._lose(UpstreamError("internal error"))
+            self._mistaken()
         self._flush()
+
+    def _mistaken(self) -> None:
+        self._log.failure("mistake while receiving from {description}", description=self.description)
+        self._lose(UpstreamError("internal error"))
 
     def _read(self) -> None:
         share = SHARE
@@ -301,7 +392,8 @@ class LibpqSession:
     def _send_copy_done(self) -> None:
         self._copy_done_sent = True
         try:
-            self._connection.put_copy_end()
+            with self._lock:
+                self._connection.put_copy_end()
         except psycopg.Error:
             self._failed()
         self._flush()
@@ -310,7 +402,8 @@ class LibpqSession:
         """Send what libpq has gathered, as far as the socket takes it, and wait for room for the rest."""
         if self._state is not _State.CLOSED:
             try:
-                self._unsent = self._connection.flush() == 1
+                with self._lock:
+                    self._unsent = self._connection.flush() == 1
             except psycopg.Error:
                 self._unsent = False
                 self._failed()
@@ -324,18 +417,26 @@ class LibpqSession:
     def _arrange(self) -> None:
         """Watch the socket for what is of use now."""
         if self._state is not _State.CLOSED:
-            idle = self._paused or self._failure is not None or self._again is not None
+            waiting = self._failure is not None or self._again is not None
+            idle = self._paused or self._attended or waiting
             self._watch.want(read=not idle, write=self._unsent)
 
     def _failed(self) -> None:
         """Sending failed; the end is told in a turn of its own, not inside somebody's call."""
-        self._failure = self._failure or connection_error(self._connection)
+        with self._lock:
+            self._failure = self._failure or connection_error(self._connection)
         self._come_back()
 
     def _notice(self, result: PGresult) -> None:
         """The server says something that is no answer: to the log, but keep its reason for an end."""
         notice = result_error(result)
         level = severity(result)
+        if self._taking is not None:
+            self._taking.said.append((level, notice))
+        else:
+            self._hear(level, notice)
+
+    def _hear(self, level: str, notice: UpstreamError) -> None:
         if level in {"FATAL", "PANIC"}:
             self._error = notice
             return
@@ -369,11 +470,17 @@ class LibpqSession:
         if self._state is _State.CLOSED:
             return
         self._state = _State.CLOSED
+        self._recall()
         self._error = error
         self._answer = self._receiver = None
         if self._again is not None:
             self._again.cancel()
             self._again = None
         self._watch.close()
-        self._connection.notice_handler = None
-        self._connection.finish()
+        with self._lock:
+            self._connection.notice_handler = None
+            self._connection.finish()
+
+
+def _nothing() -> None:
+    """Nobody is to be recalled."""

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 MOST_WAITING: Final = 32 << 20
 """So many bytes may wait for the disk before the upstream has to."""
 
+_LITTLE: Final = 64 << 10  # bytes that are committed without the reactor
+
 _LAYOUT: Final = NetworkLayout()
 
 
@@ -103,6 +105,7 @@ class Reception:
         self._commits = commits
         self._silence = ReplyTimeout(self._clock, self._timeout, self._ask, self._upstream_silent)
         self._report(reply_requested=True)
+        self._attend()
 
     @property
     def has_all(self) -> bool:
@@ -156,6 +159,7 @@ class Reception:
         if self._commits.waiting > MOST_WAITING and not self._paused:
             self._paused = True
             self._session.pauseProducing()
+        self._attend()
 
     def stream_ended(self, rows: Sequence[Row]) -> None:
         """See `ICopyReceiver`."""
@@ -180,6 +184,7 @@ class Reception:
                 self._silence.reply_received()  # it was we who did not listen
             self._session.resumeProducing()
         self._check_end()
+        self._attend()
 
     def commit_failed(self, failure: Failure) -> None:
         """What came could not be kept."""
@@ -205,6 +210,28 @@ class Reception:
             if self._received == self._until:
                 self._session.pauseProducing()
                 self._end(())
+
+    def _attend(self) -> None:
+        """While nothing is to be done, let the thread of the commits read, unless much is still to come."""
+        level = self._upstream_end <= self._received
+        if level and not self._stopped and self._until is None and self._commits is not None:
+            self._commits.attend(self._session, self._wal_of)
+
+    def _wal_of(self, messages: list[bytes]) -> list[memoryview]:
+        """Return the WAL in *messages* if it is little and what comes next; in the thread of the commits."""
+        position = self._received
+        pieces = []
+        for body in messages:
+            try:
+                message = _LAYOUT.decode_walsender(memoryview(body))
+            except WalsenderError:
+                return []
+            if isinstance(message, XLogData) and message.data:
+                if self._geometry.position(message.start) != position:
+                    return []
+                pieces.append(memoryview(message.data))
+                position += len(message.data)
+        return pieces if position <= self._received + _LITTLE else []
 
     def _tell_status(self, *, reply_requested: bool = False) -> None:
         """
@@ -255,18 +282,24 @@ class Reception:
 
     def _report(self, *, reply_requested: bool = False) -> None:
         self._timer = None
+        self._look()
         self._tell_status(reply_requested=reply_requested)
         self._tell_feedback()
         if self._status_interval:
             self._timer = self._clock.callLater(self._status_interval, self._report)
 
     def _ask(self) -> None:
+        self._look()
         if self._commits is not None:
             self._commits.commit()  # what was on its way has not come
         self._tell_status(reply_requested=True)
 
+    def _look(self) -> bool:
+        """Know what has come while the disk takes its time."""
+        return self._commits is not None and self._commits.look()
+
     def _upstream_silent(self) -> None:
-        if self._paused and self._silence is not None:
+        if self._silence is not None and (self._look() or self._paused):
             self._silence = ReplyTimeout(self._clock, self._timeout, self._ask, self._upstream_silent)
             return  # we have not been listening
         self._fail(UpstreamError("terminating walreceiver due to timeout"))

@@ -416,3 +416,128 @@ class StreamEndTests(SessionTestCase):
         self.reactor.turn()
         self.reactor.readable()
         self.assertEqual(events, [b"one", "batch", ("lost", "", CLOSED_BY_SERVER)])
+
+
+class AttendedTests(SessionTestCase):
+    """Another thread reads."""
+
+    def attended(self, *reads: Any) -> list[Any]:
+        """Begin a stream that another thread reads from; return what the receiver is told."""
+        events = self.stream(*reads)
+        self.assertIsNotNone(self.session.readable)
+        self.recalled: list[int] = []
+        self.session.attended(lambda: self.recalled.append(1))
+        self.assertEqual({}, self.reactor.readers)
+        return events
+
+    @staticmethod
+    def lost(events: list[Any]) -> str:
+        """Return why the receiver was told that the connection is gone."""
+        return str(events[-1][-1])
+
+    def test_messages(self) -> None:
+        """What is taken is delivered when that is asked for; the batch ends when reading goes on here."""
+        events = self.attended([b"wa", b"wb"], [b"wc"])
+        taken = self.session.take()
+        self.assertEqual(([b"wa", b"wb"], False, None), (taken.messages, taken.ended, taken.failure))
+        self.assertEqual([], events)
+        self.session.deliver(taken)
+        self.assertEqual([b"wa", b"wb"], events)
+        self.session.released()
+        self.assertEqual(b"wc", events[2])
+        self.assertEqual(1, len(self.reactor.readers))
+
+    def test_end(self) -> None:
+        """The server's CopyDone is seen by the thread; what follows is read here."""
+        events = self.attended([b"wa", COPY_DONE, COPY_IN, COMMAND_OK, END])
+        taken = self.session.take()
+        self.assertTrue(taken.ended)
+        self.session.deliver(taken)
+        self.session.released()
+        self.assertEqual(b"wa", events[0])
+        self.assertIsNone(self.session.readable)
+        self.usable()
+
+    def test_failure(self) -> None:
+        """The connection fails while the thread reads: the receiver is told here, behind what came before."""
+        events = self.attended(CLOSED_BY_SERVER)
+        self.session.deliver(self.session.take())
+        self.assertEqual([], events)
+        self.session.released()
+        self.assertEqual(CLOSED_BY_SERVER, self.lost(events))
+        self.all_closed()
+
+    def test_notice(self) -> None:
+        """What the server says beside is heard here."""
+        self.attended([b"wa"])
+        read = self.connection.consume_input
+
+        def consume_input() -> None:
+            assert self.connection.notice_handler is not None
+            self.connection.notice_handler(error("going down", "57P01", "FATAL"))
+            read()
+
+        self.connection.consume_input = consume_input  # type: ignore[method-assign]
+        taken = self.session.take()
+        self.assertIsNone(self.session._error)
+        self.session.deliver(taken)
+        assert self.session._error is not None
+        self.assertEqual("going down", self.session._error.message)
+
+    def test_closedMeanwhile(self) -> None:
+        """Closing recalls the thread; it takes nothing more, and what it has taken goes nowhere."""
+        events = self.attended([b"wa"], [b"wb"])
+        taken = self.session.take()
+        self.session.close()
+        self.assertEqual([1], self.recalled)
+        self.assertEqual([], self.session.take().messages)
+        self.session.deliver(taken)
+        self.session.released()
+        self.assertEqual([], events)
+        self.all_closed()
+
+    def test_paused(self) -> None:
+        """Pausing recalls the thread, and nothing is read before it is resumed."""
+        events = self.attended([b"wa"])
+        self.session.pauseProducing()
+        self.assertEqual([1], self.recalled)
+        self.assertIsNone(self.session.readable)
+        self.assertEqual([], self.session.take().messages)
+        self.session.released()
+        self.assertEqual([], events)
+        self.session.resumeProducing()
+        self.reactor.turn()
+        self.assertEqual(b"wa", events[0])
+
+    def test_sendingFails(self) -> None:
+        """A connection that fails while something is sent recalls the thread."""
+        self.attended()
+        self.connection.broken = CLOSED_BY_SERVER
+        self.session.send(b"r")
+        self.reactor.turn()
+        self.assertEqual([1], self.recalled)
+        self.session.released()
+        self.assertEqual(CLOSED_BY_SERVER, self.lost(self.receiver.events))
+
+    def test_notBelowTls(self) -> None:
+        """A message may be complete there before the socket is readable."""
+        self.stream([], [], encrypted=True)
+        self.reactor.readable()
+        self.assertIsNone(self.session.readable)
+
+    def test_notInTheMiddle(self) -> None:
+        """Who is called for one message cannot give the next to another thread."""
+        self.begin([COPY_BOTH, b"wa"])
+        seen: list[int | None] = []
+        answer = self.session.start_streaming("START_REPLICATION 0/0", self.receiver)
+        answer.addCallback(lambda _: seen.append(self.session.readable))
+        received = self.receiver.wal_message_received
+
+        def message_received(body: bytes) -> None:
+            seen.append(self.session.readable)
+            received(body)
+
+        self.receiver.wal_message_received = message_received  # type: ignore[method-assign]
+        self.reactor.readable()
+        self.assertEqual([None, None], seen)
+        self.assertIsNotNone(self.session.readable)
