@@ -281,7 +281,7 @@ def test_stopInHandshake(place: Place, number: signal.Signals) -> None:
         assert server.wait() == 0
         log = server.log_text()
     assert "clients have not read" not in log
-    assert log.count("FATAL: terminating connection due to administrator command") == 1  # which waits
+    assert log.count("terminating connection due to administrator command") == 1  # which waits
     assert "Traceback" not in log
 
 
