@@ -172,6 +172,7 @@ class WalSenderService(Service):
             directory=lambda: self.source.directory,
             configured_at=lambda: self._configuration.read_at,
             timings=self._supply.timings,
+            certificate_end=lambda: None if self.factory.tls is None else self.factory.tls.not_after,
         )
         self.factory.console = Console(view, self.factory, run_in_thread, reactor.seconds, self.reload)
         if identity is None:

@@ -93,6 +93,7 @@ class ServerTls:
     What connections are encrypted with.
 
     :param context: has certificate and key.
+    :ivar not_after: until when the certificate is good, in seconds since 1970.
     :raises ValueError: the certificate cannot be read.
     """
 
@@ -103,6 +104,7 @@ class ServerTls:
         # Of what clients will see: the file that it is from may have been replaced since.
         certificate: Any = SSL.Connection(context, None).get_certificate(as_cryptography=True)
         self._end_point = _end_point(certificate)
+        self.not_after: float = certificate.not_valid_after_utc.timestamp()
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """See `IServerTls`."""

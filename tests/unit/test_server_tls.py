@@ -7,13 +7,14 @@ import hashlib
 import os
 import ssl
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -228,3 +229,13 @@ class RefusalTests(TlsTestCase):
         self.assertEqual(text, self.refusal())
         self.patch(os, "geteuid", lambda: 0)
         load_tls(self.files())
+
+
+class EndTests(TlsTestCase):
+    def test_end(self) -> None:
+        """Until when the certificate is good is what OpenSSL says of it."""
+        loaded = crypto.load_certificate(crypto.FILETYPE_PEM, self.certificate.read_bytes())
+        end = loaded.get_notAfter()
+        assert end is not None
+        expected = datetime.strptime(end.decode(), "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+        self.assertEqual(expected.timestamp(), load_tls(self.files()).not_after)

@@ -36,6 +36,7 @@ class ServerView:
     :ivar directory: the WAL files; ``None``: nothing is known of files.
     :ivar started_at: seconds since 1970; likewise *configured_at*.
     :ivar timings: of its disk.
+    :ivar certificate_end: until when our certificate is good, in seconds since 1970; ``None``: there is none.
     """
 
     source: IWalSource
@@ -48,6 +49,7 @@ class ServerView:
     directory: Callable[[], WalDirectory | None] = lambda: None
     configured_at: Callable[[], float] = lambda: 0.0
     timings: Timings = field(default_factory=Timings)
+    certificate_end: Callable[[], float | None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,8 @@ class IClientTransport(ITLSTransport, IConsumer, IPushProducer, ISystemHandle):
 class IServerTls(IOpenSSLServerConnectionCreator):
     """Our certificate and key."""
 
+    not_after: float = Attribute("until when the certificate is good, in seconds since 1970.")
+
     def info(connection: Any) -> TlsInfo:
         """Return what *connection*, an ``OpenSSL.SSL.Connection``, says of its ends after the handshake."""
 

@@ -90,6 +90,13 @@ class PictureCollector:
         sent = CounterMetricFamily("walsender_sent_bytes", "WAL sent to all clients together.")
         sent.add_metric((), picture.sent_bytes)
         yield sent
+        if picture.certificate_end is not None:
+            yield _gauge(
+                "walsender_ssl_certificate_not_after_seconds",
+                "Until when the certificate is good.",
+                {},
+                picture.certificate_end,
+            )
         yield from _disk(picture.timings, is_relay=picture.is_relay)
         if picture.is_relay:
             yield from _upstream(picture.receiver)

@@ -34,6 +34,7 @@ class Picture:
     :ivar receiver: ``None``: nothing is received.
     :ivar sent_bytes: WAL that has been sent to all since the start.
     :ivar timings: of the disk.
+    :ivar certificate_end: until when ours is good; ``None``: there is none.
     """
 
     now: float
@@ -44,6 +45,7 @@ class Picture:
     sent_bytes: int
     max_wal_senders: int
     timings: Timings
+    certificate_end: float | None
 
     @property
     def walsenders(self) -> tuple[WalSenderEntry, ...]:
@@ -62,6 +64,7 @@ def look(view: ServerView, now: float) -> Picture:
         view.slot_table.sent_bytes,
         view.slot_table.limit,
         view.timings,
+        view.certificate_end(),
     )
 
 

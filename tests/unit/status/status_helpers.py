@@ -41,6 +41,7 @@ class Watched:
         self.table = SlotTable(10)
         self.receiver: ReceiverStatus | None = None
         self.upstream = ""
+        self.certificate_end: float | None = None
         self.standby = WalSenderEntry(
             *(7, "10.0.0.1", 4000, 900.0, "repl", 'st"1', STREAMING, LSN(0x480000)),
             *(LSN(0x470000), LSN(0x460000), LSN(0x450000), 0.5, 1.5, 2.5, 999.0),
@@ -66,4 +67,5 @@ class Watched:
             receiver=lambda: self.receiver,
             conninfo=lambda: self.upstream,
             directory=lambda: directory,
+            certificate_end=lambda: self.certificate_end,
         )
