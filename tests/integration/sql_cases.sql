@@ -38,6 +38,11 @@ SELECT ''::numeric
 SELECT 'abc'::float8
 SELECT 1e200::float8 * 1e200::float8
 SELECT 12345::numeric(4,2)
+SELECT pg_lsn '0/3000060' + 1::float8
+SELECT 1::float8 + pg_lsn '0/3000060'
+SELECT pg_lsn '0/3000060' + 1.5, pg_lsn '0/3000060' - 1::int2, 2::int8 + pg_lsn '0/3000060'
+SELECT date '2026-01-02' + 1::int8
+SELECT interval '1 day' * 2::numeric, 2::int2 * interval '1 day'
 SELECT -(-9223372036854775808)
 SELECT - (5), + 5, @ -5
 SELECT 1 + true

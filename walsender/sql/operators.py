@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from . import numbers
@@ -226,10 +226,10 @@ def _arithmetic(name: str, left: PgType, right: PgType) -> Operator | None:
     if left.is_number and right.is_number:
         return _of_numbers(name, left, right)
     found = _OF_OTHERS.get((left.name, name, right.name))
-    if found is None and right.is_number and left.name in {"pg_lsn", "interval", "date"}:
-        found = _OF_OTHERS.get((left.name, name, _NUMBER_FOR[left.name].name))
-    if found is None and left.is_number and right.name in {"pg_lsn", "interval", "date"}:
-        found = _OF_OTHERS.get((_NUMBER_FOR[right.name].name, name, right.name))
+    if found is None and (number := _number_beside(left, right)) is not None:
+        found = _OF_OTHERS.get((left.name, name, number.name))
+    if found is None and (number := _number_beside(right, left)) is not None:
+        found = _OF_OTHERS.get((number.name, name, right.name))
     if found is None and left.name in _TIMES and right.name in _TIMES and name == "-":
         kind = TIMESTAMPTZ if "timestamptz" in {left.name, right.name} else TIMESTAMP
         return Operator(kind, kind, INTERVAL, lambda _, later, earlier: difference(later, earlier))
@@ -237,6 +237,12 @@ def _arithmetic(name: str, left: PgType, right: PgType) -> Operator | None:
 
 
 _NUMBER_FOR: Final = {"pg_lsn": NUMERIC, "interval": FLOAT8, "date": INT4}
+
+
+def _number_beside(one: PgType, other: PgType) -> PgType | None:
+    """Return as which number *other* stands beside a type that is none; ``None``: it cannot."""
+    number = _NUMBER_FOR.get(one.name)
+    return number if number is not None and other.is_number and converts_by_itself(other, number) else None
 
 
 def _of_numbers(name: str, left: PgType, right: PgType) -> Operator | None:
@@ -283,7 +289,7 @@ class PowerError(OutOfRange, sqlstate="2201F"):
 
 
 def _lsn(value: int | Decimal) -> int:
-    number = int(value)
+    number = int(value if isinstance(value, int) else value.to_integral_value(ROUND_HALF_UP))
     if not 0 <= number <= _MAX_LSN:
         raise InvalidArgument("pg_lsn out of range")
     return number
