@@ -114,5 +114,5 @@ def test_standbyClusterBehindARelay(space: Path, stack: ExitStack) -> None:
     wait_until(lambda: replayed() >= end, _DEADLINE_S, "the standby leader to replay", logs=[patroni, relay])
     with urllib.request.urlopen(f"http://{made['restapi']['listen']}/patroni", timeout=30) as answer:
         assert json.load(answer)["role"] == "standby_leader"
-    assert " second1 started streaming WAL" in relay.log_text()
+    assert " second1 LOG:  started streaming WAL" in relay.log_text()
     assert primary.sql("SELECT application_name FROM pg_stat_replication") == "walsender"
