@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import struct
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
 from comparison_helpers import Case, Say, brief, converse, normalised, places
@@ -33,6 +34,16 @@ if TYPE_CHECKING:
     from walsender.testing.postgres import Cluster
 
 
+LOGGED: Final = {
+    "log_line_prefix": "<%u %a %b> ",
+    "log_connections": "on",
+    "log_disconnections": "on",
+    "log_replication_commands": "on",
+}
+# What differs between two runs, or two places; and PostgreSQL's STATEMENT, which we leave out.
+_VARYING: Final = re.compile(r"port=\d+|time: \S+| \(/\S+\)$")
+
+
 class Pair(NamedTuple):
     """Two servers over the same WAL, which is the archive's."""
 
@@ -48,12 +59,13 @@ def pair(fork: Archive) -> Iterator[Pair]:
     with workspace() as space:
         shutil.copytree(fork.directory, space / "wal")
         archive = replace(fork, directory=space / "wal")
-        options = ("--max-replication-slots", "3", "--state-directory", str(space / "state"))
+        options = [f"-c{name}={value}" for name, value in LOGGED.items()]
+        options += ["--max-replication-slots", "3", "--state-directory", str(space / "state")]
         with (
             WalsenderProcess(archive.directory, *options, log_file=space / "walsender.log") as ours,
             reference_server(archive, space / "real") as real,
         ):
-            real.settings["max_replication_slots"] = "3"
+            real.settings |= {"max_replication_slots": "3", **LOGGED}
             real.start()
             yield Pair(archive, ours, real, places(archive))
             assert "Traceback" not in ours.log_text(), ours.log_text()
@@ -269,3 +281,21 @@ def accepted(connect: Callable[[], str]) -> str:
     with contextlib.suppress(ConnectionRefusedError):
         return connect()
     return ""
+
+
+def test_log(pair: Pair) -> None:
+    """A client's coming, who it is, its commands, its errors and its end are logged in the same lines."""
+    logs = []
+    for port, log in ((pair.ours.port, pair.ours.log_text), (pair.real.port, pair.real.log_file.read_text)):
+        before = len(log())
+        with RawClient("127.0.0.1", port, user="postgres", application_name="a\n1").ready() as client:
+            for command in ("IDENTIFY_SYSTEM", "START_REPLICATION FF/0", "nonsense"):
+                client.query(command)
+        wait_until(lambda: " disconnection: " in log()[before:], 30, "the end to be logged")  # noqa: B023
+        lines = log()[before:].splitlines()
+        logs.append([_VARYING.sub("", line) for line in lines if "STATEMENT: " not in line])
+    ours, real = logs
+    if pair.archive.installation.major < 17:  # which do not tell of who is trusted
+        del ours[1]
+    assert ours == real
+    assert len(ours) > 6

@@ -106,8 +106,8 @@ class CommandPhase:
         # What is left (Flush, late messages of COPY) asks for no answer.
 
     def _execute(self, text: bytes) -> None:
-        self._host.log.command(text)
         command = self._factory.dialect.parse_command(text)
+        self._host.log.command(text)  # what cannot be read is in its error, as far as PostgreSQL says it
         found = self._find_history(command)
         if found is None:
             self._perform(command)
