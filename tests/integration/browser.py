@@ -63,13 +63,19 @@ return [...document.querySelectorAll(`#${arguments[0]} > :not(template)`)].map((
 """
 
 
+def programs() -> tuple[str, str]:
+    """Return the paths of Chromium and its driver, or end everything."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.exit(MISSING, returncode=1)
+    return chromium, driver
+
+
 class Browser:
     """One window, and all that its page has asked for and complained of."""
 
     def __init__(self) -> None:
-        chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-        if chromium is None or driver is None:
-            pytest.exit(MISSING, returncode=1)
+        chromium, driver = programs()
         options = Options()
         options.binary_location = chromium
         for argument in (
@@ -140,7 +146,8 @@ class Browser:
     def log_tail(self) -> str:
         """See `walsender.testing.processes.HasLog`."""
         self.read_logs()
-        return "\n".join(["--- page ---", self.text("body"), "--- browser ---", *self.complaints[-25:]])
+        shown = str(self.run("return document.body.innerText"))
+        return "\n".join(["--- page ---", shown, "--- browser ---", *self.complaints[-25:]])
 
     def read_logs(self) -> None:
         """Take over what has been logged since: complaints of any kind, and requests."""

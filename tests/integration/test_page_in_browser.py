@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import psycopg2
 import psycopg2.extras
 import pytest
-from browser import Browser
+from browser import Browser, programs
 from relay_helpers import make_primary, make_relay, make_standby, wait_for_streaming
 from twistd_helpers import make_wal
 
@@ -26,6 +26,7 @@ from walsender.status.words import age, seconds, size
 from walsender.testing.installation import PostgresInstallation
 from walsender.testing.postgres import PgBench, PgReceiveWal, free_port
 from walsender.testing.processes import WalsenderProcess, workspace
+from walsender.testing.raw_client import RawClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,6 +93,7 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene() -> Iterator[Scene]:
     """What is looked at."""
+    programs()  # without them nothing need be started
     with workspace() as space, ExitStack() as stack:
         yield Scene(stack, space)
 
@@ -173,6 +175,45 @@ def test_oneFallsBehind(scene: Scene, browser: Browser) -> None:
     finally:
         scene.oslo.sql("SELECT pg_wal_replay_resume()")
     browser.wait(lambda: browser.row("standby-oslo")["kind"] == "ok", "the standby to be level")
+
+
+def test_chart(scene: Scene, browser: Browser) -> None:
+    """The chart is of bytes or of time; the legend says what was where the pointer is."""
+    open_page(browser, scene)
+    first_label = "return document.querySelectorAll('#chart text.from')[1]?.textContent ?? ''"
+    browser.wait(lambda: browser.run(first_label).endswith("B"), "bytes")
+    browser.run("document.querySelector('[value=seconds]').click()")
+    browser.wait(lambda: browser.run(first_label).endswith("s"), "seconds")
+    browser.wait(
+        lambda: sorted(row["name"] for row in browser.rows("legend")) == NAMES, "no line of the relay"
+    )
+    browser.run("document.querySelector('[value=bytes]').click()")
+    browser.wait(lambda: browser.run("return document.querySelector('#chart .line')") is not None, "a line")
+    assert browser.run("return document.querySelector('#chart .cursor')") is None
+    move = (
+        "const box = document.getElementById('chart').getBoundingClientRect();"
+        "document.getElementById('chart').dispatchEvent(new PointerEvent('pointermove',"
+        " {clientX: box.left + arguments[0] * box.width, clientY: box.top + 50}))"
+    )
+    browser.run(move, 0.2)
+    assert browser.run("return document.querySelector('#chart .cursor')") is not None
+    assert [row["value"] for row in browser.rows("legend")] == [
+        "\N{EN DASH}"
+    ] * 4  # before the page was there
+
+
+def test_manyComeAndGo(scene: Scene, browser: Browser) -> None:
+    """Of those who have left no more than fifty are remembered, the last."""
+    open_page(browser, scene)
+    with ExitStack() as stack:
+        for number in range(60):
+            client = RawClient(scene.relay.host, scene.relay.port, application_name=f"guest {number:02}")
+            stack.enter_context(client.ready())
+        browser.wait(lambda: len(browser.rows("standby-rows")) == 63, "all to be shown")
+        assert len(browser.rows("fan")) == 10
+        assert browser.text("#others") == "and 53 more"
+    browser.wait(lambda: len(browser.rows("standby-rows")) == 53, "some to be forgotten")
+    assert {row["application_name"] for row in browser.rows("standby-rows")} > set(NAMES)
 
 
 def test_hostileName(scene: Scene, browser: Browser) -> None:

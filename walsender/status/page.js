@@ -1,5 +1,6 @@
 // Keeps the page as the server is.  Whatever comes from there is text: nothing here writes markup.
 const KEPT = 300; // seconds of the chart, and for which those who have left are remembered
+const MOST_LEFT = 50; // of those who have left: the others come and go without end
 const FAN = 10; // standbys in the picture, those first that are not well; the table has them all
 const GAPS = 3; // named in words; the bar has them all
 const SILENCE = 15000; // ms without news after which what is shown is called old
@@ -89,6 +90,8 @@ function remember(about) {
     one.standby = { ...one.standby, lag_bytes: behind(one.standby, about) };
     if (!complete || now - one.gone > KEPT) standbys.delete(id);
   }
+  const left = [...standbys].filter(([, { gone }]) => gone !== null).sort(([, a], [, b]) => b.gone - a.gone);
+  for (const [id] of left.slice(MOST_LEFT)) standbys.delete(id);
   if (about.upstream) upstreamLine.samples.push([now, about.upstream.lag_bytes, null]);
   for (const { samples } of [upstreamLine, ...standbys.values()]) {
     while (samples.length && samples[0][0] < now - KEPT - 5) samples.shift();
