@@ -108,8 +108,9 @@ def browser() -> Iterator[Browser]:
 
 
 def open_page(browser: Browser, scene: Scene) -> None:
-    """Open the page, and wait until all standbys are well."""
+    """Open the page, and wait until it lives and all standbys are well."""
     browser.open(scene.url)
+    browser.wait(lambda: browser.text("#live").strip() == "live", "the page to live")
     browser.wait(
         lambda: [row["kind"] for row in browser.rows("standby-rows")] == ["ok"] * 3, "three standbys"
     )
@@ -122,7 +123,6 @@ def test_threeStandbysMove(scene: Scene, browser: Browser) -> None:
     assert [row["application_name"] for row in browser.rows("fan")] == NAMES
     assert browser.text('[data-fact="upstream_address"]') == f"127.0.0.1:{scene.primary.port}"
     assert browser.text('[data-fact="standby_count"]') == "3 of 100"
-    assert browser.text("#live").strip() == "live"
 
     def positions() -> list[LSN]:
         found = [row[name] for row in browser.rows("standby-rows") for name in ("sent_lsn", "write_lsn")]
