@@ -18,7 +18,7 @@ from walsender.wal.segment import PARTIAL, FileKind
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from walsender.wal import Identity, WritableFiles
+    from walsender.wal import Identity, WalDirectory, WritableFiles
 
 _TEMPORARY: Final = ".tmp"
 _TIMELINE: Final = 8  # digits at the beginning of a segment's name
@@ -67,23 +67,55 @@ class DurableFiles:
         rename that fails is tried again at the next start; until then the file is served as it is.
         """
         with contextlib.suppress(WalFileError):  # whoever looks next meets the same, and says so
-            files = DecompressingFiles(self._files)
-            directory = scan_directory(files, self._path)
-            if directory.identity is None:
-                return
-            geometry = directory.identity.geometry
+            directory = scan_directory(DecompressingFiles(self._files), self._path)
             for name in growing:
-                file = parse_file_name(name, geometry)
-                number = file.number(geometry)
-                run = directory.run_of(file.timeline, number)
-                if run is None or directory.file_for(file.timeline, number) != name:
-                    continue  # nothing was in it, or the segment has a better file
-                ranges = {file.timeline: (range(run.start, number + 1),)}
-                end = find_end(files, replace(directory, ranges=ranges), file.timeline, last=number)
-                if end is not None and end.position == geometry.segment_start(number + 1):
+                if self._is_whole(directory, name):
                     with contextlib.suppress(OSError):
-                        path = f"{self._path}/{name}"
-                        self._files.rename(path, path.removesuffix(PARTIAL))
+                        self._finish(name)
+
+    def complete(self, name: str, durable: int) -> bool:
+        """
+        Give a growing segment its final name if its last record is a switch to the next; return whether.
+
+        The rest of it is unused then, and need not come: the file was made of zeros, durably.
+
+        :param durable: up to which position of the segment, at least, what has come is on disk.
+        :raises walsender.errors.WalFileError: it cannot be read.
+        :raises OSError: likewise, or it cannot be renamed.
+        """
+        directory = scan_directory(DecompressingFiles(self._files), self._path)
+        if not self._is_whole(directory, name):
+            return False
+        assert directory.identity is not None, "a whole segment has one"
+        size = directory.identity.geometry.segment_size
+        descriptor = self._files.open(f"{self._path}/{name}")
+        try:
+            rest = self._files.read(descriptor, size - durable % size, durable % size)
+        finally:
+            self._files.close(descriptor)
+        if rest.lstrip(b"\0"):
+            return False  # something has come that is not known to be on disk
+        self._finish(name)
+        self._files.sync_directory(self._path)
+        return True
+
+    def _is_whole(self, directory: WalDirectory, name: str) -> bool:
+        if directory.identity is None:
+            return False
+        geometry = directory.identity.geometry
+        file = parse_file_name(name, geometry)
+        number = file.number(geometry)
+        run = directory.run_of(file.timeline, number)
+        if run is None or directory.file_for(file.timeline, number) != name:
+            return False  # nothing was in it, or the segment has a better file
+        ranges = {file.timeline: (range(run.start, number + 1),)}
+        files = DecompressingFiles(self._files)
+        end = find_end(files, replace(directory, ranges=ranges), file.timeline, last=number)
+        return end is not None and end.position == geometry.segment_start(number + 1)
+
+    def _finish(self, name: str) -> None:
+        path = f"{self._path}/{name}"
+        self._files.rename(path, path.removesuffix(PARTIAL))
 
     def _write_again(self, name: str) -> None:
         """

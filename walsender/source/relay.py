@@ -229,7 +229,8 @@ class RelaySource(HeldWal):
         first = number = geometry.segment_number(start)
         while (end := geometry.segment_start(number + 1)) <= until:
             name = segment_name(timeline, number, geometry)
-            is_here = number == first and await self._run_commit(self._is_whole, name, end)
+            durable = self.durable_on(timeline, geometry.segment_start(number))
+            is_here = number == first and await self._run_commit(self._is_whole, name, durable, end)
             if not (is_here or await self.restore(name)):
                 break
             identity = await self._run_commit(self._files.path_identity, f"{self._path}/{name}")
@@ -237,19 +238,22 @@ class RelaySource(HeldWal):
             number += 1
         return number > first
 
-    def _is_whole(self, name: str, end: int) -> bool:
+    def _is_whole(self, name: str, durable: int, end: int) -> bool:
         """
-        Return whether a segment is all here, although its last record ends in the next one; in a thread.
+        Return whether a segment is all here, although WAL does not count to its *end*; in a thread.
 
-        That record was not found whole at the start, so that WAL counted up to where it begins.
+        Its last record ends in the next one, and was not found whole at the start.  Or the upstream has
+        switched to the next one, and removed this before it has sent what is unused in it.
         """
         assert self._look is not None, "something is held"
         file = self._look.validated.get(name)
-        if file is None or file.name != name:
-            return False  # it is growing, or nobody has made it durable
+        if file is None:
+            return False  # nobody has made it durable
         try:
+            if file.name != name:
+                return file.identity not in self._distrusted and self._durable.complete(file.name, durable)
             check_whole(self._files, self._path, name, self._directory, end)
-        except WalFileError:
+        except (WalFileError, OSError):
             return False
         return True
 

@@ -309,3 +309,48 @@ class RelayStartTests(SourceTestCase):
         self.disk.failing["sync"] = [errno.EIO]
         self.successResultOf(self.relay.open_segment(1, 3))
         self.assertIs(self.file(THIRD), partial)
+
+    def switched(self, *, beyond: bytes = b"", switch: bool = True, distrusted: bool = False) -> bool:
+        """
+        Receive a segment up to its last record, a switch, and not what is unused behind it.
+
+        :param beyond: is written behind it and not flushed.
+        :returns: whether the segment is all here.
+        """
+        maker = WalMaker(system_identifier=self.cluster.system_identifier)
+        for name in self.disk.names(WAL):
+            self.disk.remove(f"{WAL}/{name}")
+        self.successResultOf(self.relay.start())
+        maker.fill_to(MIB + MIB // 2, 20_000)
+        end = maker.switch().end if switch else maker.position
+        commits = self.relay.keep_from(1, MIB, self.cluster.geometry, bool, bool)
+        commits.append(bytes(maker.image(1)[: end - MIB]))
+        commits.commit()
+        self.assertEqual(end, self.relay.flush_position)
+        self.successResultOf(commits.close())
+        if beyond:
+            descriptor = self.disk.open(f"{WAL}/{FIRST}.partial")
+            self.disk.write(descriptor, beyond, end - MIB + 100)
+            self.disk.close_descriptor(descriptor)
+        if distrusted:
+            self.relay._distrusted.add(WalFiles(self.disk).path_identity(f"{WAL}/{FIRST}.partial"))
+        return bool(self.successResultOf(self.relay.fill(1, MIB, 3 * MIB)))
+
+    def test_theUnusedRestNeedNotCome(self) -> None:
+        """The upstream has removed a segment while it sent what is behind its switch record."""
+        self.assertTrue(self.switched())
+        self.assertEqual(2 * MIB, self.relay.flush_position)
+        self.assertEqual(FIRST, self.opened(1, 1))
+        self.disk.lose_power()
+        self.assertIn(FIRST, self.disk.names(WAL))
+
+    def test_whatIsMissingOtherwiseMustCome(self) -> None:
+        """Zeros end no segment, nor do bytes that nobody has flushed."""
+        self.assertFalse(self.switched(switch=False))
+        self.assertFalse(self.switched(beyond=b"x"))
+        self.assertIn(f"{FIRST}.partial", self.disk.names(WAL))
+
+    def test_aSegmentThatIsNotTrustedIsNotCompleted(self) -> None:
+        """Its sync has failed, so that what is in it may never get to the disk."""
+        self.assertTrue(self.switched())
+        self.assertFalse(self.switched(distrusted=True))
