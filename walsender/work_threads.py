@@ -9,6 +9,7 @@ being called from threads takes another turn.
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import select
@@ -43,6 +44,8 @@ class WorkThreads:
         self._count = count
         self._jobs: _Jobs = queue.SimpleQueue()
         self._interrupt: _Interrupt | None = None
+        self._begun = 0
+        self._results: _Results | None = None
 
     def start(self) -> None:
         """
@@ -51,7 +54,8 @@ class WorkThreads:
         :raises OSError: there is no descriptor left.
         """
         self._jobs = queue.SimpleQueue()
-        results = _Results(self._reactor, self._count)
+        results = self._results = _Results(self._reactor, self._count)
+        self._begun = 0
         for _ in range(self._count):
             threading.Thread(target=_work, args=(self._jobs, results), name=self._name, daemon=True).start()
 
@@ -64,6 +68,7 @@ class WorkThreads:
     def run(self, function: Callable[..., object], *args: object, **kwargs: object) -> Deferred[Any]:
         """Return a Deferred of what *function* returns; as `twisted.internet.threads.deferToThread`."""
         done: Deferred[Any] = Deferred()
+        self._begun += 1
         self._jobs.put((done, function, args, kwargs))
         if self._interrupt is not None:
             self.recall()
@@ -74,10 +79,14 @@ class WorkThreads:
         Have *function* called as soon as *descriptor* is readable; only where there is one thread.
 
         :returns: a Deferred of what it returns; of ``None`` if there is something else to do before that.
-        :raises OSError: there is no descriptor left.
+        :raises OSError: there is no descriptor left, or something else is still being done: for as long
+            as that takes nobody would see what comes.
         """
+        if self._results is None or self._begun != self._results.ended:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         interrupt = self._interrupt = _Interrupt()
         done: Deferred[Any] = Deferred()
+        self._begun += 1
         self._jobs.put((done, interrupt.wait, (descriptor, function, args), {}))
         return done
 
@@ -126,8 +135,10 @@ def _do(
     try:
         result = function(*args, **kwargs)
     except BaseException:  # noqa: BLE001 -- whoever waits for it is told
+        results.ended += 1
         results.put(done.errback, Failure())
     else:
+        results.ended += 1  # first: who is told may have the thread wait again
         results.put(done.callback, result)
 
 
@@ -137,11 +148,13 @@ class _Results:
     The way back into the reactor's thread.
 
     :param threads: how many use it; it ends when all of them have.
+    :ivar ended: how much has been done; exact where there is one thread.
     """
 
     def __init__(self, reactor: IReactorFDSet, threads: int) -> None:
         self._reactor = reactor
         self._threads = threads
+        self.ended = 0
         self._results: deque[tuple[Callable[[Any], object] | None, object]] = deque()
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._ending = threading.Lock()

@@ -181,6 +181,19 @@ class DrainTests(ShutdownTestCase):
         self.server.factory.shut_down(drain=True)
         self.assertEqual(GOODBYE, client.receive())
 
+    def test_whoHasBeenToldItsEnd(self) -> None:
+        """A client that has been refused, and does not close, is not waited for."""
+        client = self.server.streaming(END)
+        client.receive()
+        client.transport.peer_closes = False
+        client.send(query("IDENTIFY_SYSTEM"))
+        client.receive()
+        self.assertFalse(client.is_closed)
+        gone = self.server.factory.shut_down(drain=True)
+        client.receive()
+        self.assertTrue(client.is_closed)
+        self.successResultOf(gone)
+
     def test_confirmedBefore(self) -> None:
         """A standby that has confirmed everything is let go at once."""
         client = self.server.streaming(END)

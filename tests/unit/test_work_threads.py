@@ -151,6 +151,17 @@ class AttendingTests(ThreadTestCase):
         self.assertEqual(5, self.result(self.threads.run(int, "5")))
         self.assertIsNone(self.successResultOf(attended))
 
+    def test_notBehindOtherWork(self) -> None:
+        """While a thread is busy nobody would see what comes, so it takes no waiting on."""
+        going_on = threading.Event()
+        busy = self.threads.run(going_on.wait, DEADLINE_S)
+        self.assertRaises(BlockingIOError, self.threads.attend, self.readable, os.read, self.readable, 10)
+        going_on.set()
+        self.assertTrue(self.result(busy))
+        attended = self.threads.attend(self.readable, os.read, self.readable, 10)
+        os.write(self.other, b"here")
+        self.assertEqual(b"here", self.result(attended))
+
     def test_recalled(self) -> None:
         """It waits no longer than is wanted; to say so twice is harmless."""
         attended = self.threads.attend(self.readable, os.read, self.readable, 10)

@@ -342,7 +342,7 @@ class WalSender(Protocol):
         if self.session is None:
             self.abort("server is shutting down")
         elif self.state is State.CLOSED:
-            return
+            self.transport.loseConnection()  # nobody is waited for any more
         elif self._stream is None:
             self.fail(AdminShutdown("terminating connection due to administrator command"))
         elif drain:

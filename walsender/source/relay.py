@@ -26,6 +26,7 @@ from walsender.source.permits import Permits, TellingWriter
 from walsender.source.removal import SegmentRemover
 from walsender.timings import Stopwatch
 from walsender.upstream import Commit, GroupCommit, Room, SegmentWriter
+from walsender.upstream.segment_writer import REPLACEMENT
 from walsender.wal import (
     CoveredFile,
     EndOfWal,
@@ -212,8 +213,11 @@ class RelaySource(HeldWal):
 
     async def _keep_found(self, timeline: int, content: bytes) -> None:
         history = await self._run_in_thread(self._follower.check_history, self._directory, timeline, content)
-        if self.known_history(timeline) is None:  # the upstream may have given it meanwhile
+        known = self.known_history(timeline)
+        if known is None:
             await self.keep_history(timeline, content)
+        elif known != content:  # the upstream has given it, and no WAL has come since
+            history, content = TimelineHistory.parse(timeline, known), known
         assert self._look is not None, "a client has asked for it"
         self._look = replace(self._look, directory=self._look.directory.with_history(history, content))
 
@@ -395,6 +399,8 @@ class RelaySource(HeldWal):
         look = self._look
         if look is None or not commit.newest or timeline != look.end.timeline:
             return
+        if commit.files or self._received:
+            return  # readers may still have another file of that segment open
         newest = NewestWal(timeline, commit.position - len(commit.newest), commit.newest)
         known = self.geometry.segment_number(look.end.position - 1)
         if newest.start == look.end.position and self.geometry.segment_number(newest.end) == known:
@@ -423,6 +429,7 @@ class RelaySource(HeldWal):
             self._received.clear()
             return
         if held is not None and (timeline, commit.position) <= (held.end.timeline, held.end.position):
+            self._show_copies(held, timeline, commit.identity)
             return
         if held is not None and timeline != held.end.timeline:
             self._unshown[held.end.timeline] = held.end.position  # perhaps more than the new one has of it
@@ -444,6 +451,18 @@ class RelaySource(HeldWal):
         if commit.newest:
             newest = NewestWal(timeline, commit.position - len(commit.newest), commit.newest)
         self._take_over(Look(self._directory, end, validated), newest)
+
+    def _show_copies(self, held: Look, timeline: int, identity: WalIdentity) -> None:
+        """Show files that are in the place of others, although nothing has come that is new."""
+        names = {file.identity: file.name for file in self._received}  # the last that each was given
+        if timeline != held.end.timeline or any(name.endswith(REPLACEMENT) for name in names.values()):
+            return
+        self._add_files(identity)
+        covered = tuple(self._received)
+        validated = remembered(held.validated, self._received)
+        self._received.clear()
+        if covered:
+            self._take_over(Look(self._directory, replace(held.end, covered=covered), validated), self.newest)
 
     def _add_files(self, identity: WalIdentity) -> None:
         """Take over what was received into the picture of the directory."""

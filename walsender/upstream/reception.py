@@ -40,6 +40,8 @@ MOST_WAITING: Final = 32 << 20
 
 _LITTLE: Final = 64 << 10  # bytes that are committed without the reactor
 
+_LOOKS_EVERY: Final = 1.0  # seconds; whoever asks for a reply waits no longer, whatever the disk does
+
 _LAYOUT: Final = NetworkLayout()
 
 
@@ -96,6 +98,7 @@ class Reception:
         self._paused = self._stopped = False
         self._result: Sequence[Row] | Failure | None = None
         self._timer: IDelayedCall | None = None
+        self._looking: IDelayedCall | None = None
         self._timeout = timeout
         self._silence: ReplyTimeout | None = None
         self.ended: Deferred[Sequence[Row]] = Deferred()
@@ -105,6 +108,7 @@ class Reception:
         self._commits = commits
         self._silence = ReplyTimeout(self._clock, self._timeout, self._ask, self._upstream_silent)
         self._report(reply_requested=True)
+        self._look_regularly()
         self._attend()
 
     @property
@@ -282,7 +286,6 @@ class Reception:
 
     def _report(self, *, reply_requested: bool = False) -> None:
         self._timer = None
-        self._look()
         self._tell_status(reply_requested=reply_requested)
         self._tell_feedback()
         if self._status_interval:
@@ -293,6 +296,10 @@ class Reception:
         if self._commits is not None:
             self._commits.commit()  # what was on its way has not come
         self._tell_status(reply_requested=True)
+
+    def _look_regularly(self) -> None:
+        self._looking = self._clock.callLater(_LOOKS_EVERY, self._look_regularly)
+        self._look()
 
     def _look(self) -> bool:
         """Know what has come while the disk takes its time."""
@@ -332,6 +339,8 @@ class Reception:
         self._stopped = True
         if self._silence is not None:
             self._silence.stop()
-        timer, self._timer = self._timer, None
-        if timer is not None and timer.active():
-            timer.cancel()
+        timers = self._timer, self._looking
+        self._timer = self._looking = None
+        for timer in timers:
+            if timer is not None and timer.active():
+                timer.cancel()

@@ -254,6 +254,17 @@ class RelayTests(FetchingTestCase):
         self.assertEqual(content, bytes(self.disk.file(f"/wal/{SECOND}").platter))
         self.assertIsNone(self.relay.find_history(2))
 
+    def test_whatTheUpstreamHasGivenMeanwhile(self) -> None:
+        """It is what is kept and served, whatever words the archive has."""
+        content = self.cluster.history_file(2) or b""
+        self.successResultOf(self.relay.keep_history(2, content))
+        self.archive.files[SECOND] = b"# from the archive\n" + content
+        found = self.relay.find_history(2)
+        assert found is not None
+        self.successResultOf(found)
+        self.assertEqual(content, self.relay.history_file(2))
+        self.assertEqual(content, bytes(self.disk.file(f"/wal/{SECOND}").platter))
+
     def test_anothersIsNotKept(self) -> None:
         """It must say what the newest history says."""
         self.archive.files[SECOND] = b"1\t0/1000100\tsomebody else's\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
 from typing import TYPE_CHECKING
 
@@ -112,3 +113,44 @@ class RelaysPermitsTests(SourceTestCase):
         self.permit(2)
         self.receive(self.position + 1000)
         self.assertEqual([], self.sent)
+
+    def again(self, *, spoilt: bool) -> None:
+        """Receive again what is held of the second segment, from an upstream that has no more."""
+        self.successResultOf(self.commits.close())
+        self.commits = self.relay.keep_from(
+            1, 2 * MIB, self.cluster.geometry, self.committed.append, self.failed.append
+        )
+        if spoilt:
+            self.disk.failing["sync"] = [errno.EIO]
+        self.commits.append(self.cluster.wal(1, 2 * MIB, self.position))
+        self.commits.commit()
+
+    def test_notWhileReadersHaveAnotherFile(self) -> None:
+        """Whoever asks when the thread has flushed, and the reactor not heard, reads what was flushed."""
+        opened = self.successResultOf(self.relay.open_segment(1, 2))
+        self.again(spoilt=True)
+        self.again(spoilt=False)  # into a copy
+        read: list[bytes] = []
+
+        def send(message: bytes) -> int:
+            end, begin = self.relay.end_of(1).position, self.position
+            segment = self.successResultOf(self.relay.open_segment(1, 2))
+            read.append(os.pread(segment.descriptor, end - begin, begin - 2 * MIB))
+            return len(message)
+
+        permit = Permit(1, self.position, FAR, lambda newest: newest.data)
+        permit.send = send
+        self.relay.permits.add(permit)
+        wal = self.cluster.wal(1, self.position, self.position + 1000)
+        self.commits.append(wal)
+        self.commits.commit()
+        self.assertTrue(opened.retired)
+        self.assertEqual([wal], read)
+
+    def test_aCopyIsServedBeforeMoreComes(self) -> None:
+        """Where the upstream is idle, nothing may tell of the file that has taken another's place."""
+        self.again(spoilt=True)
+        self.again(spoilt=False)
+        segment = self.successResultOf(self.relay.open_segment(1, 2))
+        size = self.position - 2 * MIB
+        self.assertEqual(self.cluster.wal(1, 2 * MIB, self.position), os.pread(segment.descriptor, size, 0))

@@ -191,6 +191,15 @@ class ReceptionTests(SynchronousTestCase):
             self.reception.wal_message_received(struct.pack("!cQqB", b"k", MIB, 0, asks))
             self.assertEqual(len(self.session.told), asks)
 
+    def test_whatComesIsSeenWhileTheDiskIsSlow(self) -> None:
+        """Once a second, whatever the settings: the thread that writes may be who should have read it."""
+        looks: list[float] = []
+        self.patch(GroupCommit, "look", lambda _: looks.append(self.clock.seconds()))
+        self.clock.pump([0.5] * 6)
+        self.assertEqual([1.0, 2.0, 3.0], looks)
+        self.reception.stop()
+        self.assertEqual([], self.clock.getDelayedCalls())
+
     def test_aSilentUpstreamIsLeft(self) -> None:
         """It is asked at half of the timeout and left at the end of it."""
         self.clock.pump([0.5] * 20)
