@@ -147,7 +147,10 @@ class Access:
         setting, error = wrong[0]
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         where = f'(parameter "{setting}" from {settings.sources[setting]})'
-        return ConfigurationError(f"{error.message}: {problems[0]}{more} {where}")
+        first = str(problems[0])
+        if error.path not in first:
+            first = f"{error.message}: {first}"
+        return ConfigurationError(f"{first}{more} {where}")
 
     def _warn(self, files: _Files) -> None:
         for problem in files.warnings():

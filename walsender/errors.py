@@ -52,6 +52,12 @@ class WalsenderError(Exception):
         self.hint = hint
         self.log_detail = log_detail
 
+    @property
+    def more(self) -> str:
+        """Detail and hint behind a blank and in parentheses, for where they have no lines of their own."""
+        texts = " ".join(text for text in (self.detail, self.hint) if text)
+        return f" ({texts})" if texts else ""
+
 
 # What the client did wrong.
 

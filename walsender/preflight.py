@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from walsender.settings import Settings
 
 _PROBED: Final = frozenset({"tcp", "tcp6", "unix"})
+_BARE_PORT: Final = re.compile(r"(?:([0-9.]+):)?([0-9]+)", re.ASCII)
 
 
 def check_directory(settings: Settings, files: FileOperations) -> WalIdentity | None:
@@ -50,12 +52,7 @@ def check_directory(settings: Settings, files: FileOperations) -> WalIdentity | 
     """
     path = settings.wal_directory
     where = f'(parameter "wal_directory" from {settings.sources["wal_directory"]})'
-    try:
-        os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
-    except OSError as error:
-        raise ConfigurationError(
-            f'could not open WAL directory "{path}": {error.strerror} {where}'
-        ) from error
+    _check_is_there(settings)
     _refuse_running_server(path, where)
     try:
         directory = scan_directory(DecompressingFiles(files), path)
@@ -73,6 +70,18 @@ def check_directory(settings: Settings, files: FileOperations) -> WalIdentity | 
             f"replication; --protocol-dialect=8.5 serves it to clients of the first walsender {where}"
         )
     return identity
+
+
+def _check_is_there(settings: Settings) -> None:
+    path = settings.wal_directory
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_DIRECTORY))
+    except OSError as error:
+        reason = f'could not open WAL directory "{path}": {error.strerror}'
+        refusal = wal_directory_error(settings, ConfigurationError(reason))
+        if settings.primary_conninfo and error.errno == errno.ENOENT:
+            refusal = ConfigurationError(f"{refusal.message}. Create it; a relay fills an empty directory.")
+        raise refusal from error
 
 
 def check_wal(settings: Settings, files: FileOperations) -> VerifiedWal | None:
@@ -207,9 +216,19 @@ def _endpoint(settings: Settings, parameter: str, description: str, reactor: obj
             reason = "systemd has passed no such socket"
         raise ConfigurationError(
             f'invalid value for parameter "{parameter}" from {settings.sources[parameter]}: '
-            f'"{description}" is no server endpoint ({reason})'
+            f'"{description}" is no server endpoint ({reason}){_meant(description)}'
         ) from error
     return made
+
+
+def _meant(description: str) -> str:
+    """Return the hint for a port, or address and port, that stands alone."""
+    bare = _BARE_PORT.fullmatch(description)
+    if bare is None:
+        return ""
+    address, port = bare.groups()
+    interface = f":interface={address}" if address else ""
+    return f'. Perhaps you meant "tcp:{port}{interface}".'
 
 
 def with_backlog(settings: Settings, description: str) -> str:
@@ -243,6 +262,8 @@ def check_locks(settings: Settings) -> None:
 
     :raises walsender.errors.ConfigurationError: it cannot.
     """
+    if settings.primary_conninfo:
+        _check_is_there(settings)  # first: the state directory may be below it
     if state_directory_needed(settings):
         try:
             StateLock.check(settings.state_directory)
@@ -253,6 +274,28 @@ def check_locks(settings: Settings) -> None:
             StateLock.check(settings.wal_directory, "WAL")
         except ConfigurationError as error:
             raise wal_directory_error(settings, error) from error
+
+
+def check_pid_file(path: str) -> None:
+    """
+    Check that twistd could write its pid file, which it does when it can only fail with a traceback.
+
+    :param path: absolute; empty: there is none.
+    :raises walsender.errors.ConfigurationError: it could not.
+    """
+    if not path:
+        return
+    needed = Path(path) if os.path.lexists(path) else Path(path).parent
+    if not needed.exists():
+        reason = os.strerror(errno.ENOENT)
+    elif not os.access(needed, os.W_OK if needed == Path(path) else os.W_OK | os.X_OK):
+        reason = os.strerror(errno.EROFS if os.statvfs(needed).f_flag & os.ST_RDONLY else errno.EACCES)
+    else:
+        return
+    raise ConfigurationError(
+        f'could not write pid file "{path}": {reason}. '
+        "Give twistd --pidfile=FILE before the word walsender, or --pidfile= for none."
+    )
 
 
 def state_directory_needed(settings: Settings) -> bool:

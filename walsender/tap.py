@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from twisted.logger import ILogObserver
 from twisted.python import usage
@@ -21,11 +22,11 @@ from twisted.python.components import Componentized
 import twisted
 from walsender.errors import ConfigurationError
 from walsender.own_version import own_version
-from walsender.preflight import check_endpoints, check_locks
+from walsender.preflight import check_endpoints, check_locks, check_pid_file
 from walsender.server_log import ServerLog, place_for
 from walsender.service import WalSenderService
 from walsender.settings import Option, Settings, help_text, options
-from walsender.settings.values import printable
+from walsender.settings.values import nearest, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,7 +54,9 @@ class Options(usage.Options):
         try:
             usage.Options.parseOptions(self, options)
         except usage.UsageError as error:
-            raise SystemExit(_one_line(str(error))) from None
+            unknown = re.fullmatch(r"option --(\S+) not recognized", str(error))
+            hint = unknown and nearest(unknown[1], (option.name for option in _OPTIONS), "--")
+            raise SystemExit(_one_line(f"{error}. {hint}" if hint else str(error))) from None
 
     def parseArgs(self, *args: str) -> None:
         """Refuse arguments that are no options."""
@@ -84,7 +87,8 @@ def _add_option(option: Option) -> None:
         setattr(Options, f"opt_{option.short}", collect)
 
 
-for _option in options():
+_OPTIONS: Final = options()
+for _option in _OPTIONS:
     _add_option(_option)
 
 
@@ -145,7 +149,10 @@ def makeService(config: Options) -> WalSenderService:
         settings = load()
         check_locks(settings)
         check_endpoints(settings)
-        place = place_for(config.parent or {}, reactor.callFromThread)  # type: ignore[attr-defined]
+        twistd: Mapping[str, Any] = config.parent or {}
+        if not twistd.get("chroot"):  # where the path would mean another file
+            check_pid_file(twistd.get("pidfile") or "")
+        place = place_for(twistd, reactor.callFromThread)  # type: ignore[attr-defined]
         log = None if place is None else ServerLog(place)
         return _Program(
             log,

@@ -103,10 +103,7 @@ def test_wrongAtTheStart(place: Path) -> None:
     (place / "hba").write_text("local all all trust\nhost\n")
     (place / "users").write_text('"a" "md500000000000000000000000000000000"\n')
     refusals = Refusals(place, ["-D", "wal", "--hba-file", "hba"])
-    line = (
-        f'walsender: could not load "{place}/hba": '
-        f'end-of-line before database specification, line 2 of configuration file "{place}/hba"'
-    )
+    line = f'walsender: end-of-line before database specification, line 2 of configuration file "{place}/hba"'
     where = '(parameter "hba_file" from command line option --hba-file)'
     for status, output, error in (refusals.foreground, refusals.daemon):
         assert (status, output, error.splitlines()) == (1, "", [f"{line} {where}"])

@@ -171,4 +171,5 @@ def test_drain(archive_space: Path, capsys: pytest.CaptureFixture[str]) -> None:
             assert json.loads(capsys.readouterr().out) == {"ok": False, "reason": "shutting down"}
         assert server.wait() == 0
         assert probe(server) == 1
-        assert capsys.readouterr().err.endswith("/health: [Errno 111] Connection refused\n")
+        told = capsys.readouterr().err
+        assert told.endswith("/health: Connection refused; is the server started with --http?\n")

@@ -51,7 +51,10 @@ def check_refused(place: Path, options: list[str], message: str, code: str = "")
 
 # Options and the one line, {} being the place.
 COMMAND_LINES: Final = {
-    "unknown option": (["--wal-direktory=x"], "option --wal-direktory not recognized"),
+    "unknown option": (
+        ["--wal-direktory=x"],
+        'option --wal-direktory not recognized. Perhaps you meant "--wal-directory".',
+    ),
     "unknown letter": (["-X"], "option -X not recognized"),
     "option without value": (["--fsync"], "option --fsync requires argument"),
     "argument": (["wal"], 'unexpected argument "wal"'),
@@ -103,7 +106,7 @@ COMMAND_LINES: Final = {
         ["-D", "wal", "-l", "5433"],
         (
             f'invalid value for parameter "listen" from {OPTION} --listen: "5433" is no server endpoint'
-            " (Unknown endpoint type: '5433')"
+            " (Unknown endpoint type: '5433'). Perhaps you meant \"tcp:5433\"."
         ),
     ),
     "no port": (
@@ -147,7 +150,7 @@ COMMAND_LINES: Final = {
         ["-D", "wal", "--http", "9187"],
         (
             f'invalid value for parameter "http" from {OPTION} --http: "9187" is no server endpoint'
-            " (Unknown endpoint type: '9187')"
+            " (Unknown endpoint type: '9187'). Perhaps you meant \"tcp:9187\"."
         ),
     ),
     "HTTP where clients come": (
@@ -157,8 +160,8 @@ COMMAND_LINES: Final = {
     "no configuration file": (
         ["--config-file", "none.conf"],
         (
-            f'could not open configuration file "{{}}/none.conf": No such file or directory in'
-            f" {OPTION} --config-file"
+            f'could not open configuration file "{{}}/none.conf": No such file or directory (from'
+            f" {OPTION} --config-file)"
         ),
     ),
     "no directory for the state directory": (

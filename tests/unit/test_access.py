@@ -126,11 +126,8 @@ class AccessTests(SynchronousTestCase):
         self.assertEqual(
             events,
             [
-                (
-                    'could not load "hba_file": end-of-line before role specification, '
-                    f'line 1 of configuration file "hba_file" {where}'
-                ),
-                f'could not load "hba_file": {first} (and 2 more) {where}',
+                (f'end-of-line before role specification, line 1 of configuration file "hba_file" {where}'),
+                f"{first} (and 2 more) {where}",
             ],
         )
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from twisted.internet.protocol import Factory
 from twisted.internet.testing import MemoryReactor
 from twisted.trial.unittest import SynchronousTestCase
 
 from walsender.errors import ConfigurationError
-from walsender.preflight import endpoints
+from walsender.preflight import check_locks, check_pid_file, endpoints, http_endpoints
 from walsender.settings import Settings
+from walsender.tap import Options
 
 
 class BacklogTests(SynchronousTestCase):
@@ -52,3 +56,77 @@ class SystemdTests(SynchronousTestCase):
             self.assertIn(
                 f'"{listen}" is no server endpoint (systemd has passed no such socket)', error.message
             )
+
+
+class EndpointHintTests(SynchronousTestCase):
+    """What is no endpoint, but nearly one."""
+
+    def refusal(self, listen: str, http: str = "") -> str:
+        """Return why it is refused."""
+        settings = Settings.load([("wal_directory", "/"), ("listen", listen), ("http", http)])
+        look = http_endpoints if http else endpoints
+        return self.assertRaises(ConfigurationError, look, settings, MemoryReactor()).message
+
+    def test_port(self) -> None:
+        """Whoever gives a port, or an address with one, is told how to write it."""
+        self.assertTrue(self.refusal("5433").endswith('. Perhaps you meant "tcp:5433".'))
+        self.assertTrue(self.refusal("tcp:1", "9187").endswith('. Perhaps you meant "tcp:9187".'))
+        meant = '. Perhaps you meant "tcp:5433:interface=127.0.0.1".'
+        self.assertTrue(self.refusal("127.0.0.1:5433").endswith(meant))
+
+    def test_somethingElse(self) -> None:
+        """Of anything else nobody knows what was meant."""
+        self.assertNotIn("Perhaps", self.refusal("udp:5433"))
+
+
+class DirectoryTests(SynchronousTestCase):
+    """Directories and files that are written to from the start."""
+
+    def setUp(self) -> None:
+        """Make a place."""
+        self.place = Path(self.mktemp()).absolute()
+        self.place.mkdir(parents=True)
+
+    def test_relayWithoutDirectory(self) -> None:
+        """A relay's missing directory is told by its own name, not by that of what is made in it."""
+        wal = self.place / "wal"
+        settings = Settings.load([("wal_directory", str(wal)), ("primary_conninfo", "host=x")])
+        self.assertEqual(
+            f'could not open WAL directory "{wal}": No such file or directory (parameter "wal_directory" '
+            "from command line option --wal-directory). Create it; a relay fills an empty directory.",
+            self.assertRaises(ConfigurationError, check_locks, settings).message,
+        )
+        wal.mkdir()
+        check_locks(settings)
+
+    def test_pidFile(self) -> None:
+        """A pid file that twistd could not write is refused, with what to do."""
+        allowed = True
+        self.patch(os, "access", lambda *_: allowed)
+        path = self.place / "twistd.pid"
+        for one in ("", str(path), "/dev/null"):
+            check_pid_file(one)
+        hint = "Give twistd --pidfile=FILE before the word walsender, or --pidfile= for none."
+        missing = self.place / "none" / "twistd.pid"
+        self.assertEqual(
+            f'could not write pid file "{missing}": No such file or directory. {hint}',
+            self.assertRaises(ConfigurationError, check_pid_file, str(missing)).message,
+        )
+        allowed = False
+        self.assertEqual(
+            f'could not write pid file "{path}": Permission denied. {hint}',
+            self.assertRaises(ConfigurationError, check_pid_file, str(path)).message,
+        )
+
+
+class OptionTests(SynchronousTestCase):
+    """Options that there are not."""
+
+    def test_unknown(self) -> None:
+        """A misspelt option is answered with the right one; anything else is just refused."""
+        for given, expected in {
+            "--listne": 'walsender: option --listne not recognized. Perhaps you meant "--listen".',
+            "--xyzzy": "walsender: option --xyzzy not recognized",
+        }.items():
+            refusal = self.assertRaises(SystemExit, Options().parseOptions, [given, "x"])
+            self.assertEqual(expected, str(refusal))

@@ -93,9 +93,10 @@ def _line(text: object) -> str | None:
 def _message(event: Mapping[str, Any]) -> str:
     """Return the text without what the prefix, and lines of their own, have."""
     form = event.get("log_format")
-    if isinstance(form, str) and "session" in event:
-        form = form.removeprefix("{session} ").removeprefix("{severity}: ").removesuffix("{more}")
-        event = {**event, "log_format": form}
+    if isinstance(form, str):
+        if "session" in event:
+            form = form.removeprefix("{session} ").removeprefix("{severity}: ")
+        event = {**event, "log_format": form.removesuffix("{more}")}
     text = formatEvent(dict(event))
     failure = event.get("log_failure")
     return text or ("unhandled error" if failure is None else str(failure.value))

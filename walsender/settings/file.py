@@ -62,6 +62,7 @@ _QUOTE_HINT: Final = (
     'A value that has other characters than letters, digits, "_", "-", ".", ":" and "/"'
     " must be in single quotes."
 )
+_UNCLOSED_HINT: Final = "The quote is not closed on that line."
 
 
 def read_file(path: str, source: str) -> list[Assignment]:
@@ -84,9 +85,10 @@ def _read_file(path: str, source: str, including: tuple[str, ...]) -> Iterator[A
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise complaint(
-            f'could not open configuration file "{path}": {system_error(error)}', source
-        ) from error
+        reason = f'could not open configuration file "{path}": {system_error(error)}'
+        if not including:
+            raise complaint(f"{reason} (from {source})", None) from error
+        raise complaint(reason, source) from error
     # One character per byte: names and values may be in any encoding, and
     # escapes give bytes.  No token spans lines, so that a line stands alone.
     for number, line in enumerate(content.decode("latin-1").split("\n"), 1):
@@ -174,7 +176,8 @@ def _text(latin: str) -> str:
 def _syntax_error(path: str, number: int, token: str) -> Exception:
     if not token:
         return complaint("syntax error", f'file "{path}" line {number}, near end of line')
-    return complaint("syntax error", f'file "{path}" line {number}, near token "{_text(token)}"', _QUOTE_HINT)
+    hint = _UNCLOSED_HINT if token.startswith("'") else _QUOTE_HINT  # a closed one is a value
+    return complaint("syntax error", f'file "{path}" line {number}, near token "{_text(token)}"', hint)
 
 
 def files_in_directory(directory: str) -> list[str]:

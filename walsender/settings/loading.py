@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -12,7 +11,7 @@ from walsender.errors import ConfigurationError
 
 from .file import read_file
 from .table import SETTINGS
-from .values import Assignment, StringList, complaint, quoted_element
+from .values import Assignment, StringList, complaint, nearest, quoted_element
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -285,11 +284,10 @@ def _setting(given: Assignment) -> Setting:
     """Return the row of the table that *given* means."""
     setting = _BY_NAME.get(given.name.lower())
     if setting is None:
-        near = difflib.get_close_matches(given.name.lower(), _BY_NAME, 1)
         raise complaint(
             f'unrecognized configuration parameter "{given.name}"',
             given.source,
-            f'Perhaps you meant "{near[0]}".' if near else None,
+            nearest(given.name.lower(), _BY_NAME),
         )
     return setting
 

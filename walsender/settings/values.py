@@ -11,6 +11,7 @@ src/backend/utils/adt/varlena.c, SplitGUCList.
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from walsender.errors import ConfigurationError, InvalidLSN
 from walsender.lsn import INVALID_LSN, LSN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 MAX_INTEGER: Final = 2**31 - 1
 _HUGE: Final = 1e15  # far out of any range, and still far from where a product overflows
@@ -55,6 +56,16 @@ def complaint(message: str, source: str | None, hint: str | None = None) -> Conf
     if hint is not None:
         line = f"{line}. {hint}"
     return ConfigurationError(printable(line))
+
+
+def nearest(name: str, known: Iterable[str], before: str = "") -> str | None:
+    """
+    Return the hint that asks for the one of *known* that a wrong *name* is closest to, if one is.
+
+    :param before: stands before every name.
+    """
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f'Perhaps you meant "{before}{near[0]}".' if near else None
 
 
 def printable(text: str) -> str:

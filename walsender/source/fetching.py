@@ -370,7 +370,10 @@ class Fetching:
         """Say what is wrong, once while it stays the same."""
         if self._complaints.get(provider.description) != complaint:
             self._complaints[provider.description] = complaint
-            more = " ".join(text for text in (error.detail, error.hint) if text)
             self._log.error(
-                "cannot fetch WAL: {complaint}{more}", complaint=complaint, more=f" ({more})" if more else ""
+                "cannot fetch WAL: {complaint}{more}",
+                complaint=complaint,
+                more=error.more,
+                detail=error.detail,
+                hint=error.hint,
             )

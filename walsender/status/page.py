@@ -116,7 +116,15 @@ class _Body(Element):
     @renderer
     def body(self, request: IRequest | None, tag: Tag) -> Tag:
         """Fill in what there is once."""
+        if _is_cut_off(self._about):
+            tag(**{"class": "cut-off"})
         return _fill(tag(**{"data-lag-limit": str(self._most_lag)}), "data-fact", _facts(self._about))
+
+    @renderer
+    def upstream(self, request: IRequest | None, tag: Tag) -> Tag:
+        """Mark whether there is one, where there should be."""
+        kind = "bad" if _is_cut_off(self._about) else "ok"
+        return _fill(tag(**{"class": f"condition {kind}"}), "", {"class": kind})
 
     @renderer
     def standbys(self, request: IRequest | None, tag: Tag) -> Iterator[Tag]:
@@ -156,6 +164,10 @@ def _fill(tag: Tag, attribute: str, texts: Mapping[str, str]) -> Tag:
         if isinstance(child, Tag):
             _fill(child, attribute, texts)
     return tag
+
+
+def _is_cut_off(about: Mapping[str, Any]) -> bool:
+    return about["role"] == "relay" and about.get("upstream") is None
 
 
 def _facts(about: dict[str, Any]) -> dict[str, str]:

@@ -244,11 +244,12 @@ class WalReceiver:
         """Say what is wrong, once while it stays the same."""
         if error.message != self._state:
             self._state = error.message
-            hint = " ".join(text for text in (error.detail, error.hint) if text)
             self._log.error(
-                "cannot receive WAL from the upstream: {error}{hint}",
+                "cannot receive WAL from the upstream: {error}; trying again{more}",
                 error=error.message,
-                hint=f" ({hint})" if hint else "",
+                more=error.more,
+                detail=error.detail,
+                hint=error.hint,
             )
 
     # One round

@@ -112,6 +112,14 @@ class LineTests(LogTestCase):
             ["x FATAL:  no", "x DETAIL:  because", "x HINT:  try"], self.lines(tell, line_prefix="x ")
         )
 
+    def test_moreOfNobody(self) -> None:
+        """What is about no session has its detail and hint once, too."""
+
+        def tell(log: Logger) -> None:
+            log.error("{text}{more}", text="no", more=" (because try)", detail="because", hint="try")
+
+        self.assertEqual(["ERROR:  no", "DETAIL:  because", "HINT:  try"], self.lines(tell, line_prefix=""))
+
     def test_controlCharacters(self) -> None:
         """Nothing that a client says can break a line, or turn into a message of its own."""
         bad = "a\nFATAL:  b\r\x1b[31m\x85\u2028\udcff"

@@ -75,6 +75,7 @@ QUOTE_HINT = (
     '. A value that has other characters than letters, digits, "_", "-", ".", ":" and "/"'
     " must be in single quotes."
 )
+UNCLOSED_HINT = ". The quote is not closed on that line."
 
 
 class FileTestCase(SynchronousTestCase):
@@ -110,9 +111,11 @@ class SyntaxTests(FileTestCase):
 
     def test_refusedAsByPostgreSQL(self) -> None:
         """What PostgreSQL refuses is refused with its message, and told what to do about it."""
+        quote = "'"
         for content, (line, token) in REFUSED.items():
             place = f'syntax error in file "D/main.conf" line {line}, near '
-            expected = f"{place}end of line" if token is None else f'{place}token "{token}"{QUOTE_HINT}'
+            hint = UNCLOSED_HINT if token == quote else QUOTE_HINT
+            expected = f"{place}end of line" if token is None else f'{place}token "{token}"{hint}'
             self.assertEqual((content, self.refusal(content)), (content, expected))
 
     def test_assignmentKnowsItsPlace(self) -> None:
@@ -270,5 +273,5 @@ class IncludeTests(FileTestCase):
         error = self.assertRaises(ConfigurationError, read_file, "/nonexistent/x.conf", "there")
         self.assertEqual(
             str(error),
-            'could not open configuration file "/nonexistent/x.conf": No such file or directory in there',
+            'could not open configuration file "/nonexistent/x.conf": No such file or directory (from there)',
         )

@@ -281,7 +281,7 @@ class RefusalTests(LoadingTestCase):
         self.assertEqual(
             str(error),
             'could not open configuration file "/nonexistent/x.conf": No such file or directory'
-            " in command line option --config-file",
+            " (from command line option --config-file)",
         )
         for name in ["", "\0"]:
             error = self.assertRaises(ConfigurationError, Settings.load, [DIRECTORY], name)

@@ -139,4 +139,4 @@ class FetchingTestCase(SourceTestCase):
         self.clock.advance(0)
 
 
-ERROR = WalFileError("its robot is on strike")
+ERROR = WalFileError("its robot is on strike", hint="Pay it.")

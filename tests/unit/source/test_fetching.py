@@ -26,10 +26,12 @@ class FetchTests(FetchingTestCase):
         self.maker = self.made()
         self.archive = Provider(self.maker.files())
         self.logged: list[str] = []
+        self.hints: list[str | None] = []
 
         def observe(event: dict[str, Any]) -> None:
             if event["log_level"].name == "error":
                 self.logged.append(event["complaint"])
+                self.hints.append(event["hint"])
 
         globalLogPublisher.addObserver(observe)
         self.addCleanup(globalLogPublisher.removeObserver, observe)
@@ -102,6 +104,7 @@ class FetchTests(FetchingTestCase):
             source.open_segment(1, 3).addErrback(lambda _: None)
             self.forget()
         self.assertEqual(["the archive: its robot is on strike"] * 2, self.logged)
+        self.assertEqual(["Pay it."] * 2, self.hints)
 
     def test_damagedFiles(self) -> None:
         """What is not that segment, or not all of it, is refused, and nothing of it stays."""

@@ -81,6 +81,16 @@ class PageTests(SiteTestCase):
         self.assertEqual(200, status)
         return Reader(body.decode())
 
+    def upstream(self) -> tuple[str, str, str | None, str | None]:
+        """Return the upstream's state in words, class and mark, and the class of all."""
+        reader = self.read()
+        (body,) = (attributes for tag, attributes in reader.tags if tag == "body")
+        place = reader.tags.index(("div", {"class": "node", "id": "upstream"}))
+        after = reader.tags[place:]
+        (kind, *_) = (a["class"] or "" for _, a in after if "condition" in (a.get("class") or ""))
+        (mark, *_) = (a["href"] for tag, a in after if tag == "use")
+        return reader.facts["upstream_state"], kind.removeprefix("condition "), mark, body.get("class")
+
     def test_headers(self) -> None:
         """Nobody keeps the page, frames it or guesses what it is."""
         _, headers, body = self.client.ask("/")
@@ -189,9 +199,12 @@ class PageTests(SiteTestCase):
 
     def test_otherServers(self) -> None:
         """A server of a directory, a relay that is cut off, and one without WAL say so."""
-        self.assertEqual("a directory of WAL", self.read().facts["upstream_state"])
+        self.assertEqual(("a directory of WAL", "ok", "#mark-ok", None), self.upstream())
         self.watched.upstream = "host=primary"
-        self.assertEqual("not connected", self.read().facts["upstream_state"])
+        self.assertEqual(("not connected", "bad", "#mark-bad", "cut-off"), self.upstream())
+        self.watched.receiver = RECEIVING
+        self.assertEqual(("streaming", "ok", "#mark-ok", None), self.upstream())
+        self.watched.receiver = None
         self.watched.source.ready = False
         reader = self.read()
         self.assertIn("no WAL to serve", reader.facts["live"])

@@ -10,6 +10,7 @@ from twisted.logger import globalLogPublisher
 from upstream_helpers import WAL
 
 from walsender.lsn import LSN
+from walsender.server_log.record import Record
 from walsender.simulate.cluster import SEGMENT_SIZE
 from walsender.upstream import UpstreamError
 
@@ -105,10 +106,10 @@ class FillingTests(ReceiverTestCase):
 
     def test_keepalivesBeforeTheError(self) -> None:
         """PostgreSQL begins a stream with one before it finds that it has no WAL; that is logged once."""
-        logged: list[str] = []
+        logged: list[Record] = []
 
         def observe(event: dict[str, Any]) -> None:
-            logged.append(str(event["log_format"]))
+            logged.append(Record.of(event, "ERROR"))
 
         globalLogPublisher.addObserver(observe)
         self.addCleanup(globalLogPublisher.removeObserver, observe)
@@ -123,7 +124,13 @@ class FillingTests(ReceiverTestCase):
                 UpstreamError("requested WAL segment … has already been removed", "58P01")
             )
             self.clock.advance(5)
-        self.assertEqual(["cannot receive WAL from the upstream: {error}{hint}"], logged)
+        (record,) = logged
+        self.assertRegex(
+            record.message,
+            "^cannot receive WAL from the upstream: the upstream no longer has .* removed; trying again$",
+        )
+        hint = "Set restore_command, or copy the missing segments into wal_directory."
+        self.assertEqual((None, hint), (record.detail, record.hint))
         self.successResultOf(receiver.stop())
 
     def test_stopWhileItIsRestored(self) -> None:

@@ -173,14 +173,17 @@ class ReceiverTests(SynchronousTestCase):
         with capturedLogs() as logs:
             for _ in range(seconds):
                 self.clock.advance(1)
-        return [event["error"] + event["hint"] for event in logs]
+        return [event["error"] + event["more"] for event in logs]
 
     def test_saidOnce(self) -> None:
         """Without room nobody is connected to, which is said once, with who holds the WAL."""
         with capturedLogs() as logs:
             self.receiver.start()
         self.assertEqual(["full"], [event["error"] for event in logs])
-        self.assertEqual([" (somebody needs it)"], [event["hint"] for event in logs])
+        self.assertEqual(
+            [(" (somebody needs it)", "somebody needs it", None)],
+            [(event["more"], event["detail"], event["hint"]) for event in logs],
+        )
         self.assertEqual([], self.run_for(60))
         self.assertEqual(0, self.connector.tried)
         self.assertGreater(self.keeper.asked, 5)
