@@ -201,6 +201,37 @@ def test_lostSlot(installation: PostgresInstallation, space: Path) -> None:
 
 
 @newest_at_least
+def test_whatThePrimaryRemovesWhileItSendsIt(installation: PostgresInstallation, space: Path) -> None:
+    """
+    A segment that ends in a switch record is whole without the megabytes that are unused behind it.
+
+    A relay without a slot is stopped meanwhile: what its connection does not hold the primary cannot send it.
+    """
+    with ExitStack() as stack:
+        primary = Cluster.create(installation, space / "primary", segment_size_mb=16)
+        primary.settings["wal_keep_size"] = "0"
+        stack.enter_context(started(primary))
+        relay = make_relay(stack, space, primary.conninfo())
+        wait_for_streaming(relay, primary)
+        for _ in range(2):
+            relay.signal(signal.SIGSTOP)
+            primary.sql("SELECT pg_logical_emit_message(false, 'x', 'y')")
+            primary.sql("SELECT pg_switch_wal()")
+            primary.sql("CHECKPOINT")
+            primary.sql("CHECKPOINT")
+            relay.signal(signal.SIGCONT)
+            end = primary.flush_lsn()
+            wait_until(
+                lambda end=end: LSN.parse(ask(relay, "IDENTIFY_SYSTEM")[2] or "") >= end,  # type: ignore[misc]
+                30,
+                "all WAL",
+                logs=[relay],
+            )
+        assert len(numbers(space / "wal")) > 2
+        assert "Traceback" not in relay.log_text(), relay.log_text()
+
+
+@newest_at_least
 def test_standbyOfALostSlot(installation: PostgresInstallation, space: Path) -> None:
     """
     A standby that was away for too long is told that its slot is gone; others go on.
