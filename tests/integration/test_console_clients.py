@@ -17,7 +17,7 @@ from walsender.console.relations import COLUMNS
 from walsender.lsn import LSN
 from walsender.testing.installation import PostgresInstallation
 from walsender.testing.postgres import PgReceiveWal
-from walsender.testing.processes import clean_environment, wait_until
+from walsender.testing.processes import clean_environment, wait_until, workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,12 +59,10 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(archive_space: Path) -> Iterator[Site]:
+def site() -> Iterator[Site]:
     """What is looked at."""
-    space = archive_space / "console"
-    space.mkdir()
-    PostgresInstallation.embedded(18).account.own(space)
-    with ExitStack() as stack:
+    # A directory of its own: where tests are shared out this module may come twice to one process.
+    with workspace() as space, ExitStack() as stack:
         yield Site(stack, space)
 
 

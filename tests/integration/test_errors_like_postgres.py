@@ -41,7 +41,7 @@ LOGGED: Final = {
     "log_replication_commands": "on",
 }
 # What differs between two runs, or two places; and PostgreSQL's STATEMENT, which we leave out.
-_VARYING: Final = re.compile(r"port=\d+|time: \S+| \(/\S+\)$")
+_VARYING: Final = re.compile(r"port=\d+|time: \S+| \(/\S+\)$|(?<= this server )\S+$")
 
 
 class Pair(NamedTuple):

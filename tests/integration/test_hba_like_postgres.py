@@ -258,7 +258,7 @@ NOT_IN_BUILD: Final = (
 )
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
+@pytest.fixture(scope="session", params=VERSIONS)
 def server(request: pytest.FixtureRequest, archive_space: Path) -> Any:
     """A server, for what it makes of files; it is started with files of its own."""
     installation = PostgresInstallation.embedded(request.param)

@@ -28,7 +28,7 @@ CASES = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def postgres(archive_space: Path) -> Iterator[PGconn]:
     """A connection to a real server."""
     cluster = Cluster.create(PostgresInstallation.embedded(18), archive_space / "sql-18")

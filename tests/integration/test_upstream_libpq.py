@@ -47,7 +47,7 @@ def reactor() -> IUpstreamReactor:
     return reactor
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def primary(installation: PostgresInstallation, archive_space: Path) -> Iterator[Cluster]:
     """A running primary whose TCP port wants a password from the user *careful*."""
     cluster = Cluster.create(

@@ -161,8 +161,9 @@ class ScriptedSource:
         self._removed.add(number)
 
     def truncate(self, number: int, size: int) -> None:
-        """Make a segment's file shorter, open or not."""
-        self._file(number).truncate(size)
+        """Make a segment's file shorter, open or not; never longer, with zeros in it."""
+        file = self._file(number)
+        file.truncate(min(size, os.fstat(file.fileno()).st_size))
 
     def retire(self, number: int) -> None:
         """Say that another file has taken the name of an open segment."""
