@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from walsender.errors import WalFileError, file_error
 from walsender.upstream.segment_writer import REPLACEMENT
-from walsender.wal import DecompressingFiles, find_end, parse_file_name, scan_directory
+from walsender.wal import DecompressingFiles, find_end, parse_file_name, read_file, scan_directory
 from walsender.wal.segment import PARTIAL, FileKind
 
 if TYPE_CHECKING:
@@ -88,11 +88,7 @@ class DurableFiles:
             return False
         assert directory.identity is not None, "a whole segment has one"
         size = directory.identity.geometry.segment_size
-        descriptor = self._files.open(f"{self._path}/{name}")
-        try:
-            rest = self._files.read(descriptor, size - durable % size, durable % size)
-        finally:
-            self._files.close(descriptor)
+        rest = read_file(self._files, f"{self._path}/{name}", size - durable % size, durable % size)
         if rest.lstrip(b"\0"):
             return False  # something has come that is not known to be on disk
         self._finish(name)

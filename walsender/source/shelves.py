@@ -24,7 +24,7 @@ from twisted.internet.defer import Deferred
 
 from walsender.errors import DataCorrupted, file_error
 from walsender.source.segment_file import OpenSegment
-from walsender.wal import check_whole, parse_file_name
+from walsender.wal import check_whole, parse_file_name, read_file
 from walsender.wal.scan import MAX_HISTORY_SIZE
 from walsender.wal.segment import PARTIAL
 
@@ -123,11 +123,7 @@ class _Shelf:
 
     def _read(self, directory: str, name: str) -> bytes:
         try:
-            descriptor = self._files.open(f"{directory}/{name}")
-            try:
-                content = self._files.read(descriptor, MAX_HISTORY_SIZE + 1, 0)
-            finally:
-                self._files.close(descriptor)
+            content = read_file(self._files, f"{directory}/{name}", MAX_HISTORY_SIZE + 1)
         except OSError as error:
             raise file_error(f'could not read fetched file "{name}"', error) from error
         if len(content) > MAX_HISTORY_SIZE:

@@ -3,7 +3,7 @@
 from .compressed import CannotDecompress, DecompressingFiles
 from .directory import WalDirectory
 from .end import CoveredFile, EndOfWal, SyncFailed, find_current_end, find_end, sync_covered, sync_file
-from .files import REAL_FILES, FileOperations, Identity, RealFiles, WritableFiles
+from .files import REAL_FILES, FileOperations, Identity, RealFiles, WritableFiles, read_file
 from .history import HistoryEntry, TimelineHistory
 from .page import FORMATS, PageHeader, SwitchFill, WalFormat, identify_format, parse_page_header
 from .record import RecordHeader, RecordParser, legacy_crc
@@ -57,6 +57,7 @@ __all__ = [
     "parse_file_name",
     "parse_identity",
     "parse_page_header",
+    "read_file",
     "read_identity",
     "scan_directory",
     "segment_name",

@@ -103,6 +103,19 @@ class WritableFiles(FileOperations, Protocol):
         ...
 
 
+def read_file(files: FileOperations, path: str, length: int, offset: int = 0) -> bytes:
+    """
+    Return what a file has of *length* bytes from *offset* on.
+
+    :raises OSError: it cannot be opened or read.
+    """
+    descriptor = files.open(path)
+    try:
+        return files.read(descriptor, length, offset)
+    finally:
+        files.close(descriptor)
+
+
 class RealFiles:
     """
     `WritableFiles` of the operating system.

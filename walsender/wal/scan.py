@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from walsender.errors import DataCorrupted, WalFileError, file_error
 
 from .directory import WalDirectory, runs_of
+from .files import read_file
 from .history import TimelineHistory
 from .segment import (
     COMPLETE_FORMS,
@@ -177,11 +178,7 @@ class _Scan:
     def _read_history(self, name: str) -> bytes:
         """Return a history file's content."""
         try:
-            descriptor = self._files.open(f"{self._path}/{name}")
-            try:
-                content = self._files.read(descriptor, MAX_HISTORY_SIZE + 1, 0)
-            finally:
-                self._files.close(descriptor)
+            content = read_file(self._files, f"{self._path}/{name}", MAX_HISTORY_SIZE + 1)
         except OSError as error:
             raise file_error(f'could not read file "pg_wal/{name}"', error) from error
         if len(content) > MAX_HISTORY_SIZE:

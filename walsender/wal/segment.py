@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from walsender.errors import DataCorrupted, file_error
 
+from .files import read_file
 from .page import WalFormat, header_read_size, identify_format, parse_long_header, parse_page_header
 
 if TYPE_CHECKING:
@@ -153,11 +154,7 @@ def read_identity(files: FileOperations, path: str) -> WalIdentity:
     """
     name = path.rpartition("/")[2]
     try:
-        descriptor = files.open(path)
-        try:
-            data = files.read(descriptor, _LONGEST_FIRST_READ, 0)
-        finally:
-            files.close(descriptor)
+        data = read_file(files, path, _LONGEST_FIRST_READ)
     except OSError as error:
         raise file_error(f'could not read file "pg_wal/{name}"', error) from error
     return parse_identity(name, data)
