@@ -168,6 +168,7 @@ class WalSenderService(Service):
             started_at=reactor.seconds(),
             settings=lambda: describe(self.settings, self._configuration.waiting),
             receiver=lambda: self._supply.receiving,
+            not_receiving=lambda: self._supply.not_receiving,
             conninfo=lambda: without_password(self.settings.primary_conninfo),
             directory=lambda: self.source.directory,
             configured_at=lambda: self._configuration.read_at,

@@ -7,6 +7,7 @@ given new settings in the same way.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from walsender.sender import IServerReactor
     from walsender.settings import Settings
     from walsender.source.held import HeldWal
-    from walsender.upstream import ReceiverStatus
+    from walsender.upstream import NotReceiving, ReceiverStatus
     from walsender.upstream.libpq import LibpqConnector
     from walsender.upstream.socket_watch import IUpstreamReactor
 
@@ -80,6 +81,10 @@ class ISupply(Protocol):
     @property
     def receiving(self) -> ReceiverStatus | None:
         """What comes from an upstream at the moment."""
+
+    @property
+    def not_receiving(self) -> NotReceiving | None:
+        """Why nothing comes from an upstream that there is."""
 
     def reconfigure(self, settings: Settings) -> None:
         """
@@ -160,6 +165,11 @@ class DirectorySupply:
     @property
     def receiving(self) -> ReceiverStatus | None:
         """See `ISupply`: there is no upstream."""
+        return None
+
+    @property
+    def not_receiving(self) -> NotReceiving | None:
+        """See `ISupply`."""
         return None
 
     def reconfigure(self, settings: Settings) -> None:
@@ -339,6 +349,14 @@ class RelaySupply:
     def receiving(self) -> ReceiverStatus | None:
         """See `ISupply`."""
         return self._receiver.status
+
+    @property
+    def not_receiving(self) -> NotReceiving | None:
+        """See `ISupply`."""
+        found = self._receiver.not_receiving
+        if found is None or not self._looks_wrong:
+            return found
+        return replace(found, error=f"cannot use the WAL directory: {self._looks_wrong}")
 
     def reconfigure(self, settings: Settings) -> None:
         """See `ISupply`.  Only a change of what concerns the upstream disturbs the connection to it."""

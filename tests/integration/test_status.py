@@ -7,7 +7,7 @@ import json
 import re
 import signal
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import psycopg2
 import psycopg2.extras
@@ -131,6 +131,18 @@ def test_fromTheFirstByteToTheEnd(site: Site) -> None:
     wait_until(lambda: site.get("/readiness")[0] == 503, 30, "the relay to miss its upstream")
     assert [site.get(path)[0] for path in ("/health", "/liveness")] == [200, 200]
     assert site.value("walsender_upstream_streaming") == 0
+    refused = f'connection to server at "127.0.0.1", port {site.primary.port} failed: Connection refused'
+
+    def reason() -> str | None:
+        lost = json.loads(site.get("/health")[1]).get("not_receiving") or {}
+        return cast("str | None", lost.get("error"))
+
+    wait_until(lambda: reason() == refused, 30, "the relay to say why", logs=[site.relay])
+    assert refused in site.relay.log_text()
+    found = json.loads(site.get("/readiness")[1])
+    assert found["reason"] == f"nothing is received from the upstream: {refused}"
+    assert site.value("walsender_upstream_lost_time_seconds") == found["not_receiving"]["since"]
+    assert [site.value(f"walsender_{name}") for name in ("healthy", "ready")] == [1, 0]
 
     # A client that stays does not hold up the end.
     with closing(connect(site.relay)) as connection:

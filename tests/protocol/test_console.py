@@ -16,7 +16,7 @@ from walsender.console.phase import MAX_KEPT, MAX_PORTALS, MAX_PREPARED, MAX_PRE
 from walsender.lsn import LSN
 from walsender.settings.description import SettingDescription
 from walsender.testing.raw_client import startup_packet
-from walsender.upstream import ReceiverStatus
+from walsender.upstream import NotReceiving, ReceiverStatus
 from walsender.wire.dialect import ModernDialect
 from walsender.wire.extended import Bind, Close, Describe, Execute, Parse
 
@@ -553,6 +553,26 @@ class ActionTests(ConsoleTestCase):
             (conninfo,) = self.ask("SELECT conninfo FROM pg_stat_wal_receiver", client)[1:2]
             expected = ["row NULL"] * 2 if len(seen) == 1 else ["row /etc/w", "row host=primary"]
             self.assertEqual(expected, [source, conninfo])
+
+    def test_upstream(self) -> None:
+        """Whether a relay receives, and if not since when and why; a server of a directory has no row."""
+        console = self.server.factory.console
+        assert isinstance(console, Console)
+        view = console._view
+        receiving = ReceiverStatus(1, LSN(1), LSN(1), LSN(1), None, None, LSN(1), "", "")
+        lost = "row f | 1970-01-01 00:01:30.5+00 | refused"
+        for outage, receiver, rows in (
+            (None, None, []),
+            (NotReceiving(90.5, "refused"), None, [lost]),
+            (None, receiving, ["row t | NULL | NULL"]),
+        ):
+            console._view = replace(
+                view,
+                not_receiving=lambda outage=outage: outage,
+                receiver=lambda receiver=receiver: receiver,
+            )
+            answer = self.ask("SELECT * FROM walsender_upstream")
+            self.assertEqual(rows, answer[1:-2])
 
     def test_setConfigWantsAName(self) -> None:
         """As in PostgreSQL."""

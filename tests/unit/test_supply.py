@@ -8,10 +8,13 @@ from typing import Any, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from walsender import supply
+from walsender.errors import WalFileError
 from walsender.settings import Settings
+from walsender.upstream import NotReceiving
 
 
 class HungThreads:
@@ -56,6 +59,9 @@ class HungDiskTests(SynchronousTestCase):
         )
         self.assertEqual(0, found.timings.stuck())
         found.start()
+        self.assertEqual(NotReceiving(0.0), found.not_receiving)
+        found._cannot_look(Failure(WalFileError("disk on fire")), Deferred())
+        self.assertEqual(NotReceiving(0.0, "cannot use the WAL directory: disk on fire"), found.not_receiving)
         assert found._lock is not None
         self.addCleanup(found._lock.release)
         self.assertGreater(found.timings.stuck(), 0)

@@ -1,5 +1,5 @@
 """
-The relations of the console: PostgreSQL 18's columns, in its order and of its types, and two of our own.
+The relations of the console: PostgreSQL 18's columns, in its order and of its types, and some of our own.
 
 What PostgreSQL has and a walsender has not is NULL.
 """
@@ -82,6 +82,7 @@ COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
         "timeline int8, held bool, first_segment text, last_segment text, start_lsn pg_lsn, end_lsn pg_lsn,"
         "segments int8, size int8"
     ),
+    "walsender_upstream": _columns("streaming bool, lost_at timestamptz, error text"),
 }
 """Of each relation its columns; the first five are compared with PostgreSQL 18's."""
 
@@ -222,6 +223,13 @@ def _segments(snapshot: Snapshot) -> Iterator[Row]:
             )
 
 
+def _upstream(snapshot: Snapshot) -> Iterator[Row]:
+    if (lost := snapshot.not_receiving) is not None:
+        yield False, time_of(lost.since), lost.error or None
+    elif snapshot.receiver is not None:
+        yield True, None, None
+
+
 _ROWS: Final[Mapping[str, Callable[[Snapshot], Iterator[Row]]]] = {
     "pg_stat_replication": _stat_replication,
     "pg_replication_slots": _replication_slots,
@@ -230,4 +238,5 @@ _ROWS: Final[Mapping[str, Callable[[Snapshot], Iterator[Row]]]] = {
     "pg_stat_activity": _stat_activity,
     "walsender_timelines": _timelines,
     "walsender_segments": _segments,
+    "walsender_upstream": _upstream,
 }

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from walsender.sender.slot_table import WalSenderEntry
     from walsender.settings.description import SettingDescription
     from walsender.source import IWalSource
-    from walsender.upstream import ReceiverStatus
+    from walsender.upstream import NotReceiving, ReceiverStatus
     from walsender.wal import WalDirectory
 
 
@@ -32,6 +32,7 @@ class ServerView:
 
     :ivar settings: those of the program.
     :ivar receiver: of a relay; ``None``: it is none, or is not receiving.
+    :ivar not_receiving: why a relay is not; ``None``: it is, or is none.
     :ivar conninfo: of the upstream, without secrets.
     :ivar directory: the WAL files; ``None``: nothing is known of files.
     :ivar started_at: seconds since 1970; likewise *configured_at*.
@@ -45,11 +46,17 @@ class ServerView:
     started_at: float
     settings: Callable[[], Sequence[SettingDescription]] = tuple
     receiver: Callable[[], ReceiverStatus | None] = lambda: None
+    not_receiving: Callable[[], NotReceiving | None] = lambda: None
     conninfo: Callable[[], str] = str
     directory: Callable[[], WalDirectory | None] = lambda: None
     configured_at: Callable[[], float] = lambda: 0.0
     timings: Timings = field(default_factory=Timings)
     certificate_end: Callable[[], float | None] = lambda: None
+
+    @property
+    def is_relay(self) -> bool:
+        """Whether there is an upstream, connected or not."""
+        return bool(self.conninfo())
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,7 @@ class Snapshot:
     system_identifier: int
     settings: tuple[SettingDescription, ...]
     receiver: ReceiverStatus | None
+    not_receiving: NotReceiving | None
     conninfo: str | None
     directory: WalDirectory | None
     started_at: float
@@ -116,6 +124,7 @@ def take(view: ServerView, now: float, sessions: Iterable[ConsoleSession]) -> Sn
         source.system_identifier,
         tuple(view.settings()),
         view.receiver(),
+        view.not_receiving(),
         view.conninfo(),
         view.directory(),
         view.started_at,

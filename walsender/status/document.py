@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from walsender.sender.slot_table import STREAMING
 
 from .metrics import client_address
-from .picture import VERSION, upstream_lag
+from .picture import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from walsender.upstream import ReceiverStatus
     from walsender.wal import WalDirectory
 
+    from .health import Health
     from .picture import Picture
 
 _T = TypeVar("_T")
@@ -43,6 +44,7 @@ def document(picture: Picture, most: int | None = None) -> dict[str, Any]:
     }
     if picture.is_relay:
         about["upstream"] = None if picture.receiver is None else _upstream(picture.receiver)
+        about["not_receiving"] = outage(picture.health)
     if (server := picture.server) is not None:
         about |= {
             "system_identifier": str(server.system_identifier),  # more than JSON's numbers hold
@@ -56,6 +58,12 @@ def document(picture: Picture, most: int | None = None) -> dict[str, Any]:
             "timelines": [] if server.directory is None else _timelines(server.directory, server, most),
         }
     return about
+
+
+def outage(found: Health) -> dict[str, Any] | None:
+    """Return since when nothing is received, and why; ``None``: something is, or there is no upstream."""
+    said = found.not_receiving
+    return None if said is None else {"since": said.since, "error": said.error or None}
 
 
 def _worst_standbys(server: Snapshot, most: int | None) -> Iterable[WalSenderEntry]:
@@ -82,7 +90,7 @@ def _upstream(receiver: ReceiverStatus) -> dict[str, Any]:
         "received_lsn": str(receiver.written_lsn),
         "flushed_lsn": str(receiver.flushed_lsn),
         "latest_end_lsn": str(receiver.upstream_end),
-        "lag_bytes": upstream_lag(receiver),
+        "lag_bytes": receiver.lag,
         "last_msg_receipt_time": receiver.received_at,
     }
 

@@ -6,16 +6,15 @@ Source: Patroni, docs/rest_api.rst, "Health check endpoints".
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from walsender.errors import ConfigurationError
 from walsender.settings.values import MAX_INTEGER, MEMORY_UNITS, Assignment, Integer
 
-from .picture import is_relay, upstream_lag
-
 if TYPE_CHECKING:
     from walsender.console.snapshot import ServerView
+    from walsender.upstream import NotReceiving
 
 DEFAULT_LAG: Final = 16 << 20
 """Bytes that a relay may be behind its upstream and still be ready; one commit may have 8 MB."""
@@ -30,10 +29,12 @@ class Health:
 
     :ivar reason: why not.
     :ivar lag: bytes behind the upstream, if that is known.
+    :ivar not_receiving: since when a relay receives nothing, and why.
     """
 
     reason: str = ""
     lag: int | None = None
+    not_receiving: NotReceiving | None = None
 
     @property
     def is_good(self) -> bool:
@@ -54,13 +55,19 @@ def parse_lag(text: str) -> int:
     return int(_MOST_LAG.parse(Assignment("lag", text, "", ""))) * MEMORY_UNITS["kB"]
 
 
+def _because(reason: str, outage: NotReceiving | None) -> str:
+    return f"{reason}: {outage.error}" if outage is not None and outage.error else reason
+
+
 def health(view: ServerView, *, stopping: bool) -> Health:
     """Return whether WAL is being served."""
+    outage = view.not_receiving()
+    reason = ""
     if stopping:
-        return Health("shutting down")
-    if not view.source.ready:
-        return Health("there is no WAL to serve yet")
-    return Health()
+        reason = "shutting down"
+    elif not view.source.ready:
+        reason = _because("there is no WAL to serve yet", outage)
+    return Health(reason, not_receiving=outage)
 
 
 def readiness(view: ServerView, most_lag: int, *, stopping: bool) -> Health:
@@ -72,10 +79,11 @@ def readiness(view: ServerView, most_lag: int, *, stopping: bool) -> Health:
     :param most_lag: bytes.
     """
     found = health(view, stopping=stopping)
-    if not (found.is_good and is_relay(view)):
+    if not (found.is_good and view.is_relay):
         return found
     receiver = view.receiver()
     if receiver is None:
-        return Health("nothing is received from the upstream")
-    lag = upstream_lag(receiver)
-    return Health(f"more than {most_lag} bytes behind the upstream" if lag > most_lag else "", lag)
+        reason = _because("nothing is received from the upstream", found.not_receiving)
+        return replace(found, reason=reason)
+    behind = receiver.lag > most_lag
+    return Health(f"more than {most_lag} bytes behind the upstream" if behind else "", receiver.lag)

@@ -21,7 +21,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from walsender.timings import BUCKETS
 
-from .picture import TWISTED_VERSION, VERSION, upstream_lag
+from .picture import TWISTED_VERSION, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -84,7 +84,15 @@ class PictureCollector:
             1,
         )
         yield _gauge("walsender_start_time_seconds", "When it was started.", {}, picture.started_at)
-        yield _gauge("walsender_ready", "Whether there is WAL to serve.", {}, picture.server is not None)
+        yield _gauge(
+            "walsender_healthy", "Whether WAL is served, as /health says.", {}, picture.health.is_good
+        )
+        yield _gauge(
+            "walsender_ready",
+            "Whether a standby may be sent here, as /readiness says.",
+            {},
+            picture.readiness.is_good,
+        )
         yield _gauge("walsender_connections", "Walsenders in use.", {}, len(picture.walsenders))
         yield _gauge("walsender_max_wal_senders", "How many there may be.", {}, picture.max_wal_senders)
         sent = CounterMetricFamily("walsender_sent_bytes", "WAL sent to all clients together.")
@@ -100,6 +108,13 @@ class PictureCollector:
         yield from _disk(picture.timings, is_relay=picture.is_relay)
         if picture.is_relay:
             yield from _upstream(picture.receiver)
+            if (outage := picture.health.not_receiving) is not None:
+                yield _gauge(
+                    "walsender_upstream_lost_time_seconds",
+                    "Since when nothing is received.",
+                    {},
+                    outage.since,
+                )
         if picture.server is not None:
             yield from _wal(picture.server)
             yield from _stat_replication(picture.server)
@@ -141,7 +156,7 @@ def _upstream(receiver: ReceiverStatus | None) -> Iterator[Metric]:
         "walsender_upstream_lag_bytes",
         "The upstream's WAL that is not durable here.",
         {},
-        upstream_lag(receiver),
+        receiver.lag,
     )
     labels = {"upstream_host": receiver.upstream_address.get("host", ""), "slot_name": receiver.slot_name}
     for column, help_text, value in (

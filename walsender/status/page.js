@@ -140,18 +140,23 @@ function showStandbys(about) {
   if (news.length) setText(element("news"), news.join("; "));
 }
 
-function showUpstream({ role, upstream, flush_lsn, sent_bytes, now }) {
+function showUpstream({ role, upstream, not_receiving: lost, now }) {
   const missing = role === "relay" && !upstream;
   markAs(element("upstream").querySelector(".condition"), `condition ${missing ? "bad" : "ok"}`);
   element("upstream").querySelector("use").setAttribute("href", missing ? "#mark-bad" : "#mark-ok");
   document.body.classList.toggle("cut-off", missing);
-  fact("upstream_state", role !== "relay" ? "a directory of WAL" : missing ? "not connected" : "streaming");
+  const since = lost ? ` for ${age(now - lost.since)}` : "";
+  fact("upstream_state", role !== "relay" ? "a directory of WAL" : missing ? `nothing received${since}` : "streaming");
+  fact("upstream_error", missing ? (lost?.error ?? "") : "");
   if (upstream) {
     fact("upstream_address", clientOf({ client_addr: upstream.host, client_port: upstream.port }));
     fact("upstream_lsn", upstream.latest_end_lsn);
     fact("upstream_slot", upstream.slot_name ?? NONE);
   }
   fact("upstream_lag", upstream ? size(upstream.lag_bytes) : NONE);
+}
+
+function showPace({ flush_lsn, sent_bytes, now }) {
   pace.push([now, position(flush_lsn), sent_bytes]);
   if (pace.length > 6) pace.shift();
   const [then, from, sent] = pace[0], passed = now - then;
@@ -245,11 +250,12 @@ function update(about) {
   fact("read_at", moment(about.now));
   fact("sent_bytes", size(about.sent_bytes));
   setLive(true, about.state === "starting" ? "starting: there is no WAL to serve yet" : "live");
+  showUpstream(about);
   if (!about.standbys) return;
   for (const name of ["system_identifier", "timeline", "flush_lsn"]) fact(name, String(about[name]));
   remember(about);
   if (first) for (const one of standbys.values()) [one.kind] = conditionOf(one, about.now);
-  showUpstream(about);
+  showPace(about);
   showStandbys(about);
   showSlots(about);
   showTimelines(about);

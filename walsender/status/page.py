@@ -189,7 +189,10 @@ def _facts(about: dict[str, Any]) -> dict[str, str]:
     if about["role"] != "relay":
         facts["upstream_state"] = "a directory of WAL"
     elif upstream is None:
-        facts["upstream_state"] = "not connected"
+        lost = about["not_receiving"]
+        since = "" if lost is None else f" for {age(now - lost['since'])}"
+        facts["upstream_state"] = f"nothing received{since}"
+        facts["upstream_error"] = (lost and lost["error"]) or ""
     else:
         facts |= {
             "upstream_state": "streaming",

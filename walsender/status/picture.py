@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 from walsender.console.snapshot import ServerView, Snapshot, take
 from walsender.own_version import own_version
 
+from .health import DEFAULT_LAG, Health, health, readiness
+
 if TYPE_CHECKING:
     from walsender.sender.slot_table import WalSenderEntry
     from walsender.timings import Timings
@@ -32,6 +34,7 @@ class Picture:
     :ivar server: all that needs WAL to be told; ``None``: there is none yet.
     :ivar is_relay: there is an upstream, connected or not.
     :ivar receiver: ``None``: nothing is received.
+    :ivar health: the answer of ``/health``, as *readiness* is that of ``/readiness`` if no lag is given.
     :ivar sent_bytes: WAL that has been sent to all since the start.
     :ivar timings: of the disk.
     :ivar certificate_end: until when ours is good; ``None``: there is none.
@@ -42,6 +45,8 @@ class Picture:
     server: Snapshot | None
     is_relay: bool
     receiver: ReceiverStatus | None
+    health: Health
+    readiness: Health
     sent_bytes: int
     max_wal_senders: int
     timings: Timings
@@ -53,26 +58,22 @@ class Picture:
         return () if self.server is None else self.server.walsenders
 
 
-def look(view: ServerView, now: float) -> Picture:
-    """Return the server as it is now."""
+def look(view: ServerView, now: float, *, stopping: bool = False) -> Picture:
+    """
+    Return the server as it is now.
+
+    :param stopping: clients are turned away because it ends.
+    """
     return Picture(
         now,
         view.started_at,
         take(view, now, ()) if view.source.ready else None,
-        is_relay(view),
+        view.is_relay,
         view.receiver(),
+        health(view, stopping=stopping),
+        readiness(view, DEFAULT_LAG, stopping=stopping),
         view.slot_table.sent_bytes,
         view.slot_table.limit,
         view.timings,
         view.certificate_end(),
     )
-
-
-def is_relay(view: ServerView) -> bool:
-    """Return whether the server has an upstream."""
-    return bool(view.conninfo())
-
-
-def upstream_lag(receiver: ReceiverStatus) -> int:
-    """Return how much of the upstream's WAL is not durable here, in bytes."""
-    return max(0, receiver.upstream_end - receiver.flushed_lsn)

@@ -21,12 +21,12 @@ from walsender.sender.peer import accept_few
 from walsender.sender.waiting_room import WaitingRoom
 
 from .answers import Answer, Page, json_answer, not_found, text_answer
-from .document import document
+from .document import document, outage
 from .events import Broadcast, EventsPage
 from .health import DEFAULT_LAG, Health, health, parse_lag, readiness
 from .metrics import expose
 from .page import MOST_ROWS, page_answer
-from .picture import look
+from .picture import Picture, look
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +47,8 @@ def _health_answer(found: Health) -> Answer:
         content["reason"] = found.reason
     if found.lag is not None:
         content["lag_bytes"] = found.lag
+    if found.not_receiving is not None:
+        content["not_receiving"] = outage(found)
     return json_answer(content, 200 if found.is_good else 503)
 
 
@@ -77,17 +79,20 @@ class _Pages:
         # One at a time: they share one interpreter with those who stream, and never all its threads.
         self._turn = DeferredLock()
 
+    def _look(self) -> Picture:
+        return look(self._view, self._now(), stopping=self._stopping())
+
     def metrics(self, request: Request) -> Deferred[Answer]:
         accept = (request.getHeader(b"accept") or b"").decode("ascii", "replace")
 
         def scrape() -> Deferred[tuple[str, bytes]]:
-            return self._run_in_thread(expose, look(self._view, self._now()), accept)
+            return self._run_in_thread(expose, self._look(), accept)
 
         return self._turn.run(scrape).addCallback(lambda found: Answer(*found))
 
     def status(self, request: Request) -> Deferred[Answer]:
         def describe() -> Deferred[Answer]:
-            picture = look(self._view, self._now())
+            picture = self._look()
             return self._run_in_thread(lambda: json_answer(document(picture)))
 
         return self._turn.run(describe)
@@ -99,14 +104,14 @@ class _Pages:
             return text_answer(error.message, 400)
 
         def draw() -> Deferred[Answer]:
-            picture = look(self._view, self._now())
+            picture = self._look()
             return self._run_in_thread(lambda: page_answer(document(picture, MOST_ROWS), most_lag))
 
         return self._turn.run(draw)
 
     def event(self) -> Deferred[tuple[bytes, int]]:
         def describe() -> Deferred[tuple[bytes, int]]:
-            picture = look(self._view, self._now())
+            picture = self._look()
 
             def in_words() -> tuple[bytes, int]:
                 state = json.dumps(document(picture, MOST_ROWS), separators=(",", ":"))

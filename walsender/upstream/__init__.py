@@ -12,7 +12,7 @@ from walsender.upstream.receiver import IWalKeeper, ReceiverSettings, WalReceive
 from walsender.upstream.room import Room
 from walsender.upstream.segment_fetcher import UpstreamFetcher
 from walsender.upstream.segment_writer import Commit, SegmentWriter
-from walsender.upstream.status import ReceiverStatus
+from walsender.upstream.status import NotReceiving, ReceiverStatus
 
 __all__ = [
     "Commit",
@@ -21,6 +21,7 @@ __all__ = [
     "IUpstreamConnector",
     "IUpstreamSession",
     "IWalKeeper",
+    "NotReceiving",
     "ReceiverSettings",
     "ReceiverStatus",
     "Room",

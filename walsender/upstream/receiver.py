@@ -24,6 +24,7 @@ from walsender.lsn import LSN, Geometry
 from walsender.upstream.answers import answer_within
 from walsender.upstream.inquiry import Inquiry, System
 from walsender.upstream.interfaces import IUpstreamConnector, IUpstreamSession, UpstreamError
+from walsender.upstream.outage import Outage
 from walsender.upstream.plan import Start, plan_start
 from walsender.upstream.reception import Reception
 from walsender.wal import TimelineHistory, history_name
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
     from walsender.upstream.group_commit import GroupCommit
     from walsender.upstream.segment_writer import Commit
-    from walsender.upstream.status import ReceiverStatus
+    from walsender.upstream.status import NotReceiving, ReceiverStatus
     from walsender.wal import WalIdentity
 
 _FIRST_RETRY: Final = 0.1  # seconds
@@ -148,7 +149,7 @@ class WalReceiver:
         self._stopping = False
         self._hurried = False
         self._failures = 0
-        self._state = ""
+        self._outage = Outage(clock)
         self._forked: Start | None = None
         self._finished: Deferred[None] | None = None
         self._status: Callable[[], ReceiverStatus] | None = None
@@ -157,6 +158,11 @@ class WalReceiver:
     def status(self) -> ReceiverStatus | None:
         """What is received at the moment; ``None``: there is no stream."""
         return None if self._status is None else self._status()
+
+    @property
+    def not_receiving(self) -> NotReceiving | None:
+        """Since when there is no stream, and why; ``None``: there is one."""
+        return self._outage.now if self._status is None else None
 
     def start(self) -> None:
         """Begin to receive."""
@@ -214,9 +220,9 @@ class WalReceiver:
                 if await self._make_room(error):
                     continue
             except WalsenderError as error:
-                self._complain(error)
+                self._outage.complain(error)
             except Exception:  # noqa: BLE001 -- receiving must not end for good; what is held is served
-                self._log.failure("receiving WAL failed")
+                self._outage.fail()
             try:
                 if not (self._stopping or self._hurried):
                     await self._wait(deferLater(self._clock, self._rest()))
@@ -230,7 +236,7 @@ class WalReceiver:
         except CancelledError:
             return True
         if reason:
-            self._complain(DiskFull(error.message, detail=reason))
+            self._outage.complain(DiskFull(error.message, detail=reason))
         return not reason
 
     def _rest(self) -> float:
@@ -239,18 +245,6 @@ class WalReceiver:
         rest = min(longest, _FIRST_RETRY * 2.0 ** min(self._failures, 16))
         self._failures += 1
         return rest * (0.5 + 0.5 * self._jitter())
-
-    def _complain(self, error: WalsenderError) -> None:
-        """Say what is wrong, once while it stays the same."""
-        if error.message != self._state:
-            self._state = error.message
-            self._log.error(
-                "cannot receive WAL from the upstream: {error}; trying again{more}",
-                error=error.message,
-                more=error.more,
-                detail=error.detail,
-                hint=error.hint,
-            )
 
     # One round
 
@@ -417,13 +411,13 @@ class WalReceiver:
             raise
         finally:
             self._status = None
+            self._outage.begin()
             reception.stop()
             await commits.close()
 
     def _streaming(self, session: IUpstreamSession, timeline: int, lsn: LSN) -> None:
-        """The stream lives: what was wrong is so no longer."""
         self._failures = 0
-        self._state = ""
+        self._outage.end()
         self._log.info(
             "started streaming WAL from the upstream ({where}) at {lsn} on timeline {timeline}",
             where=session.description,

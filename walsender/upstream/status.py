@@ -38,3 +38,21 @@ class ReceiverStatus:
     def upstream_address(self) -> dict[str, str]:
         """The parts of *upstream*: ``host`` and ``port``, as far as they are known."""
         return dict(part.partition("=")[::2] for part in self.upstream.split())
+
+    @property
+    def lag(self) -> int:
+        """How much of the upstream's WAL is not durable here, in bytes."""
+        return max(0, self.upstream_end - self.flushed_lsn)
+
+
+@dataclass(frozen=True, slots=True)
+class NotReceiving:
+    """
+    That nothing comes from the upstream.
+
+    :ivar since: when that began, in seconds since 1970.
+    :ivar error: what has gone wrong last, in one line; empty: nothing yet.
+    """
+
+    since: float
+    error: str = ""

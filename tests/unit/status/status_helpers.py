@@ -12,7 +12,7 @@ from walsender.sender.slot_table import STREAMING, WalSenderEntry
 from walsender.settings import Settings
 from walsender.settings.description import describe
 from walsender.testing.source import ScriptedSource
-from walsender.upstream import ReceiverStatus
+from walsender.upstream import NotReceiving, ReceiverStatus
 from walsender.wal import FORMATS, WalDirectory, WalIdentity
 
 END = 0x500000
@@ -40,6 +40,7 @@ class Watched:
         self.source = ScriptedSource(END)
         self.table = SlotTable(10)
         self.receiver: ReceiverStatus | None = None
+        self.outage: NotReceiving | None = None
         self.upstream = ""
         self.certificate_end: float | None = None
         self.standby = WalSenderEntry(
@@ -65,6 +66,7 @@ class Watched:
             800.0,
             settings=lambda: settings,
             receiver=lambda: self.receiver,
+            not_receiving=lambda: self.outage,
             conninfo=lambda: self.upstream,
             directory=lambda: directory,
             certificate_end=lambda: self.certificate_end,

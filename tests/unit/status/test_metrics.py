@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from walsender.status.metrics import PictureCollector, expose
 from walsender.status.picture import look
+from walsender.upstream import NotReceiving
 
 
 class MetricsTests(SynchronousTestCase):
@@ -33,6 +34,7 @@ class MetricsTests(SynchronousTestCase):
         """What there is of it once."""
         self.check(
             {
+                "walsender_healthy": 1,
                 "walsender_ready": 1,
                 "walsender_start_time_seconds": 800,
                 "walsender_connections": 2,
@@ -142,9 +144,23 @@ class MetricsTests(SynchronousTestCase):
     def test_relay(self) -> None:
         """A relay says whether it receives, and if so from where and how far."""
         self.watched.upstream = "host=primary password=x"
-        self.check({"walsender_upstream_streaming": 0, "walsender_upstream_lag_bytes": None})
+        self.watched.outage = NotReceiving(990.5, "no route")
+        self.check(
+            {
+                "walsender_upstream_streaming": 0,
+                "walsender_upstream_lag_bytes": None,
+                "walsender_upstream_lost_time_seconds": 990.5,
+            }
+        )
+        self.watched.outage = None
         self.watched.receiver = RECEIVING
-        self.check({"walsender_upstream_streaming": 1, "walsender_upstream_lag_bytes": 0x100})
+        self.check(
+            {
+                "walsender_upstream_streaming": 1,
+                "walsender_upstream_lag_bytes": 0x100,
+                "walsender_upstream_lost_time_seconds": None,
+            }
+        )
         self.check(
             {
                 "pg_stat_wal_receiver_status": 2,
@@ -161,7 +177,8 @@ class MetricsTests(SynchronousTestCase):
     def test_beforeThereIsWal(self) -> None:
         """A server without WAL says that, and nothing that would need some."""
         self.watched.source.ready = False
-        self.check({"walsender_ready": 0, "walsender_flush_lsn_bytes": None, "walsender_connections": 0})
+        nothing = {"walsender_healthy": 0.0, "walsender_ready": 0.0, "walsender_flush_lsn_bytes": None}
+        self.check({**nothing, "walsender_connections": 0})
 
 
 class ExpositionTests(SynchronousTestCase):

@@ -19,6 +19,7 @@ from walsender.status.document import document
 from walsender.status.page import MOST_ROWS, page_answer
 from walsender.status.picture import look
 from walsender.status.words import age, moment, seconds, size
+from walsender.upstream import NotReceiving
 
 HOSTILE = "</span></td><script>alert(1)</script><img src=x onerror=\"alert('2')\">&amp;"
 
@@ -201,7 +202,10 @@ class PageTests(SiteTestCase):
         """A server of a directory, a relay that is cut off, and one without WAL say so."""
         self.assertEqual(("a directory of WAL", "ok", "#mark-ok", None), self.upstream())
         self.watched.upstream = "host=primary"
-        self.assertEqual(("not connected", "bad", "#mark-bad", "cut-off"), self.upstream())
+        self.watched.outage = NotReceiving(-130.0, "<b>refused</b>")
+        expected = ("nothing received for 2 min 10 s", "bad", "#mark-bad", "cut-off")
+        self.assertEqual(expected, self.upstream())
+        self.assertEqual("<b>refused</b>", self.read().facts["upstream_error"])
         self.watched.receiver = RECEIVING
         self.assertEqual(("streaming", "ok", "#mark-ok", None), self.upstream())
         self.watched.receiver = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from walsender.errors import ConfigurationError
 from walsender.lsn import LSN
 from walsender.status.health import parse_lag
 from walsender.status.site import REQUEST_TIMEOUT, StatusSite
+from walsender.upstream import NotReceiving
 
 
 class HealthTests(SiteTestCase):
@@ -40,6 +42,43 @@ class HealthTests(SiteTestCase):
         """A relay that receives nothing serves what it has: healthy, not ready."""
         self.watched.upstream = "host=primary"
         self.assertEqual([200, 503], [self.status(path) for path in ("/health", "/readiness")])
+
+    def test_why(self) -> None:
+        """Since when nothing is received, and why, is said wherever one looks, healthy or not."""
+        self.watched.upstream = "host=primary"
+        for error, because in (
+            ("", ""),
+            ("connection refused (at 1.2.3.4)", ": connection refused (at 1.2.3.4)"),
+        ):
+            self.watched.outage = NotReceiving(990.5, error)
+            said = {"since": 990.5, "error": error or None}
+            for ready, path, expected in (
+                (True, "/health", {"ok": True}),
+                (
+                    True,
+                    "/readiness",
+                    {"ok": False, "reason": f"nothing is received from the upstream{because}"},
+                ),
+                (False, "/health", {"ok": False, "reason": f"there is no WAL to serve yet{because}"}),
+                (False, "/readiness", {"ok": False, "reason": f"there is no WAL to serve yet{because}"}),
+            ):
+                self.watched.source.ready = ready
+                found = json.loads(self.client.ask(path)[2])
+                self.assertEqual(expected | {"not_receiving": said}, found, path)
+                self.assertEqual(said, json.loads(self.client.ask("/status.json")[2])["not_receiving"])
+        self.watched.outage, self.watched.receiver, self.watched.source.ready = None, RECEIVING, True
+        self.assertEqual({"ok": True}, json.loads(self.client.ask("/health")[2]))
+        self.assertIsNone(json.loads(self.client.ask("/status.json")[2])["not_receiving"])
+
+    def test_metricsAgree(self) -> None:
+        """walsender_healthy and walsender_ready are the answers of /health and /readiness."""
+        for upstream, receiver, ready, stopping in product(("", "host=p"), (None, RECEIVING), (1, 0), (0, 1)):
+            self.watched.upstream, self.watched.receiver = upstream, receiver
+            self.watched.source.ready, self.stopping = bool(ready), bool(stopping)
+            text = self.client.ask("/metrics")[2].decode()
+            for path, name in (("/health", "walsender_healthy"), ("/readiness", "walsender_ready")):
+                is_good = self.status(path) == 200
+                self.assertIn(f"\n{name} {float(is_good)}\n", text, (upstream, receiver, ready, stopping))
 
     def test_lag(self) -> None:
         """A relay is ready if it is no further behind its upstream than permitted, by default 16 MB."""

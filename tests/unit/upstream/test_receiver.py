@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from receiver_helpers import ReceiverTestCase, Upstream, cluster_with
 
-from walsender.upstream import ReceiverSettings, WalReceiver
+from walsender.upstream import NotReceiving, ReceiverSettings, WalReceiver
 
 
 class HistoryTests(ReceiverTestCase):
@@ -145,6 +145,38 @@ class SilenceTests(ReceiverTestCase):
     def test_anUpstreamThatDoesNotBeginToStreamIsLeft(self) -> None:
         """Likewise behind START_REPLICATION."""
         self.check_silence("START_REPLICATION")
+
+
+class OutageTests(ReceiverTestCase):
+    def test_sinceWhenAndWhyNothingIsReceived(self) -> None:
+        """It is from the start, or from the end of what lived, and the last error is told."""
+        upstream = Upstream(cluster_with(1.5), version=90300)
+        self.clock.advance(5)
+        receiver = self.receiver(upstream)
+        why = "the upstream is PostgreSQL 9: too old to be relayed"
+        self.assertEqual(receiver.not_receiving, NotReceiving(5.0, why))
+        upstream.version = 180000
+        self.clock.advance(2)
+        self.assertIsNone(receiver.not_receiving)
+        assert upstream.session is not None
+        self.assertTrue(upstream.session.deliver())
+        self.clock.advance(60)
+        assert upstream.session.receiver is not None
+        upstream.oldest = upstream.end + 1
+        upstream.session.receiver.stream_ended([])
+        self.clock.advance(3)
+        outage = receiver.not_receiving
+        assert outage is not None
+        self.assertEqual(outage.since, 67.0)
+        self.assertIn("the upstream no longer has WAL", outage.error)
+        self.assertIn("restore_command", outage.error)
+        # A stream that is answered and ends at once is no end of it.
+        upstream.oldest = 0
+        self.clock.advance(3)
+        self.assertIsNone(receiver.not_receiving)
+        assert upstream.session.receiver is not None
+        upstream.session.receiver.stream_ended([])
+        self.assertEqual(receiver.not_receiving, NotReceiving(67.0, "replication terminated by the upstream"))
 
 
 class ReportTests(ReceiverTestCase):
