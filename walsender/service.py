@@ -23,6 +23,7 @@ from zope.interface import implementer
 from walsender.access import Access
 from walsender.auth import MOST_THREADS
 from walsender.bearing import Bearing
+from walsender.clocks import time_of_day
 from walsender.console import MAX_SESSIONS, Console, ServerView
 from walsender.encryption import Encryption
 from walsender.errors import ConfigurationError
@@ -114,7 +115,7 @@ class WalSenderService(Service):
         configured: Callable[[Settings], object] = bool,
     ) -> None:
         self._reactor = reactor
-        self._configuration = Configuration(settings, reactor.seconds, reload, self._apply)
+        self._configuration = Configuration(settings, time_of_day(reactor), reload, self._apply)
         self._configured = configured
         configured(settings)
         self._give_up = give_up
@@ -165,7 +166,7 @@ class WalSenderService(Service):
             self.source,
             self.factory.slot_table,
             self.slots,
-            started_at=reactor.seconds(),
+            started_at=time_of_day(reactor)(),
             settings=lambda: describe(self.settings, self._configuration.waiting),
             receiver=lambda: self._supply.receiving,
             not_receiving=lambda: self._supply.not_receiving,
@@ -175,7 +176,7 @@ class WalSenderService(Service):
             timings=self._supply.timings,
             certificate_end=lambda: None if self.factory.tls is None else self.factory.tls.not_after,
         )
-        self.factory.console = Console(view, self.factory, run_in_thread, reactor.seconds, self.reload)
+        self.factory.console = Console(view, self.factory, run_in_thread, time_of_day(reactor), self.reload)
         if identity is None:
             self.source.subscribe(self)
         elif isinstance(dialect, FirstDialect) and dialect.version >= _NO_SUCH_STANDBY:

@@ -20,6 +20,7 @@ from twisted.python import usage
 from twisted.python.components import Componentized
 
 import twisted
+from walsender.clocks import wait_steadily
 from walsender.errors import ConfigurationError
 from walsender.own_version import own_version
 from walsender.preflight import check_endpoints, check_locks, check_pid_file
@@ -138,6 +139,8 @@ def makeService(config: Options) -> WalSenderService:
     :raises SystemExit: it cannot work; the message is the one line to print.
     """
     from twisted.internet import reactor
+
+    wait_steadily(reactor)
 
     # twistd changes to --rundir later; what is relative stays relative to here.
     directory = str(Path.cwd())

@@ -28,19 +28,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reply_timeout": {"shared_timer"},
     "shared_timer": set(),
     "work_threads": set(),
+    "clocks": set(),
     "wal": {"errors", "lsn"},
     "timings": {"wal"},
     "supervision": set(),
     "wire": {"errors", "lsn"},
     "auth": {"errors", "lsn", "settings.file", "settings.values", "wire"},
     "sql": {"errors", "lsn", "wire"},
-    "upstream": {"errors", "lsn", "reply_timeout", "settings.values", "timings", "wal", "wire"},
+    "upstream": {"clocks", "errors", "lsn", "reply_timeout", "settings.values", "timings", "wal", "wire"},
     "source": {"errors", "lsn", "timings", "upstream", "wal"},
     "replication_slots": {"errors", "lsn"},
     "retention": {"errors", "lsn", "replication_slots", "source", "wal"},
     # Never the settings object: a client may set a few of them itself, by the same rules.
     "sender": {
         "auth",
+        "clocks",
         "errors",
         "lsn",
         "replication_slots",
@@ -67,6 +69,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     # What is told over HTTP is what the console shows.
     "status": {
+        "clocks",
         "console.ServerView",
         "console.snapshot",
         "errors",
@@ -119,6 +122,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # What the program needs of a reactor is said once, beside the room that needs most of it.
     "signals": {"sender.IServerReactor"},
     "service": {
+        "clocks",
         "encryption",
         "access",
         "bearing",
@@ -143,6 +147,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "work_threads",
     },
     "tap": {
+        "clocks",
         "errors",
         "own_version",
         "preflight",
@@ -183,6 +188,7 @@ DEPENDENCIES: dict[str, set[str]] = {
     "reply_timeout": TWISTED,
     "shared_timer": TWISTED,
     "work_threads": TWISTED,
+    "clocks": TWISTED,
     "source": TWISTED,
     "replication_slots": {*TWISTED, "google_crc32c"},
     "retention": TWISTED,

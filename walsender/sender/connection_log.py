@@ -96,7 +96,8 @@ class ConnectionLog:
         self.user: str | None = None
         self._ended = False
         self.process_id = factory.slot_table.new_process_id()
-        self.started_at = factory.reactor.seconds()
+        self.started_at = factory.now()
+        self._begun = factory.reactor.seconds()
         self.database: str | None = None
         self.entry: WalSenderEntry | None = None
 
@@ -191,7 +192,7 @@ class ConnectionLog:
         Source: PostgreSQL, src/backend/tcop/postgres.c, log_disconnections.
         """
         if self.entry is not None and self._factory.logged.disconnections:
-            milliseconds = max(0, int((self._factory.reactor.seconds() - self.started_at) * 1000))
+            milliseconds = max(0, int((self._factory.reactor.seconds() - self._begun) * 1000))
             seconds, milliseconds = divmod(milliseconds, 1000)
             minutes, seconds = divmod(seconds, 60)
             hours, minutes = divmod(minutes, 60)

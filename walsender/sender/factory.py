@@ -12,6 +12,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from walsender.auth import LocalAuthorizer
+from walsender.clocks import time_of_day
 from walsender.replication_slots import ReplicationSlots
 from walsender.sender.connection_log import LineLimit, Logged
 from walsender.sender.idle_sockets import IdleSocket, IdleSockets
@@ -75,6 +76,7 @@ class WalSenderFactory(Factory):
     :param sendfile: move WAL in the kernel where the transport permits it.
     :param slots: replication slots; by default temporary ones only, a hundred.
     :param pump: sends in threads to clients that are far behind; by default the reactor's thread does all.
+    :ivar now: tells the time of day, in seconds since 1970.
     :ivar console: answers clients that want SQL; ``None``: they are refused.
     :ivar stopping: no new client is let in.
     :ivar timer: what all streams share.
@@ -101,6 +103,7 @@ class WalSenderFactory(Factory):
         pump: RunInThread | None = None,
     ) -> None:
         self.reactor = reactor
+        self.now = time_of_day(reactor)
         self.source = source
         self._dialect = dialect
         self.authorizer: IAuthorizer = LocalAuthorizer() if authorizer is None else authorizer

@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from walsender.clocks import time_of_day
 from walsender.errors import OutOfResources, StartPositionRefused, WalsenderError
 from walsender.source import (
     Cursor,
@@ -64,7 +65,7 @@ class WalProducer:
         self._source = source
         self._consumer = consumer
         self._owner = owner
-        self._clock = clock
+        self._now = time_of_day(clock)
         self._dialect = dialect
         self._timeline = timeline
         self._geometry = source.geometry
@@ -313,7 +314,7 @@ class WalProducer:
 
     def _header(self, start: int, end: int, source_end: int) -> bytes:
         lsn = self._geometry.lsn
-        return self._dialect.wal_header(lsn(start), lsn(source_end), self._clock.seconds(), end - start)
+        return self._dialect.wal_header(lsn(start), lsn(source_end), self._now(), end - start)
 
     def _read_sent(self) -> None:
         if self.sent_position == self._message_end and not self._stopped:
@@ -324,7 +325,7 @@ class WalProducer:
     def _send_waiting_keepalive(self) -> None:
         keepalive = self._dialect.keepalive(
             self._geometry.lsn(self.sent_position),
-            self._clock.seconds(),
+            self._now(),
             reply_requested=bool(self._keepalive),
         )
         self._keepalive = None

@@ -111,7 +111,7 @@ async def open_session(
         log.process_id,
         request.host,
         port,
-        factory.reactor.seconds(),
+        factory.now(),
         request.user,
     )
     if dialect.reserves_before_authentication:
@@ -156,7 +156,7 @@ def _open_console(
     """Let in a client that wants SQL; it takes no place in the table of walsenders."""
     console.check_room()
     dialect, write = factory.dialect, transport.write
-    entry = WalSenderEntry(log.process_id, request.host, port, factory.reactor.seconds(), request.user)
+    entry = WalSenderEntry(log.process_id, request.host, port, factory.now(), request.user)
     write(AUTHENTICATION_OK.encode())
     parameters = _session_parameters(factory, message, write, encoding="UTF8")
     entry.application_name = parameters.application_name

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, DeferredLock
 from twisted.web.http import HTTPChannel
 from twisted.web.server import Request, Site
 
+from walsender.clocks import time_of_day
 from walsender.errors import ConfigurationError
 from walsender.sender.peer import accept_few
 from walsender.sender.waiting_room import WaitingRoom
@@ -267,7 +268,7 @@ def make_site(
     :param run_in_thread: as `twisted.internet.threads.deferToThread`.
     :param stopping: whether clients are turned away because the server ends.
     """
-    pages = _Pages(view, run_in_thread, reactor.seconds, stopping)
+    pages = _Pages(view, run_in_thread, time_of_day(reactor), stopping)
     root = Page("/", not_found)
     for name, answer in (
         ("", pages.page),

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from walsender.clocks import time_of_day
 from walsender.errors import WalsenderError
 from walsender.reply_timeout import ReplyTimeout
 from walsender.upstream.interfaces import ICopyReceiver, IUpstreamSession, Row, UpstreamError
@@ -80,6 +81,7 @@ class Reception:
         until: int | None = None,
     ) -> None:
         self._clock = clock
+        self._now = time_of_day(clock)
         self._session = session
         self._geometry = geometry
         self._commits: GroupCommit | None = None
@@ -144,7 +146,7 @@ class Reception:
         except WalsenderError as error:
             self._fail(error)
             return
-        self._sent_at, self._received_at = from_pg_timestamp(message.sent_at_us), self._clock.seconds()
+        self._sent_at, self._received_at = from_pg_timestamp(message.sent_at_us), self._now()
         if isinstance(message, PrimaryKeepalive):
             self._announced_end = self._geometry.position(message.wal_end)
             if self._received >= self._expected:
@@ -249,7 +251,7 @@ class Reception:
         known = min(self._flushed, self._received) if self._until is None else 0
         flushed = self._geometry.lsn(known)
         written = flushed if self._until is None else self._geometry.lsn(self._received)
-        now = to_pg_timestamp(self._clock.seconds())
+        now = to_pg_timestamp(self._now())
         self._session.send(
             _LAYOUT.encode(StandbyStatusUpdate(written, flushed, flushed, now, reply_requested))
         )
@@ -270,7 +272,7 @@ class Reception:
         self._session.send(
             _LAYOUT.encode(
                 HotStandbyFeedback(
-                    to_pg_timestamp(self._clock.seconds()),
+                    to_pg_timestamp(self._now()),
                     xmin & low,
                     xmin >> 32,
                     catalog_xmin & low,
