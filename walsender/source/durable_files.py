@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Final
 
 from walsender.errors import WalFileError, file_error
 from walsender.upstream.segment_writer import REPLACEMENT
-from walsender.wal import DecompressingFiles, find_end, parse_file_name, read_file, scan_directory
+from walsender.wal import DecompressingFiles, find_end, parse_file_name, scan_directory
 from walsender.wal.segment import PARTIAL, FileKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from walsender.wal import Identity, WalDirectory, WritableFiles
 
 _TEMPORARY: Final = ".tmp"
+_AT_ONCE: Final = 1 << 20  # bytes
 _TIMELINE: Final = 8  # digits at the beginning of a segment's name
 
 
@@ -88,9 +89,12 @@ class DurableFiles:
             return False
         assert directory.identity is not None, "a whole segment has one"
         size = directory.identity.geometry.segment_size
-        rest = read_file(self._files, f"{self._path}/{name}", size - durable % size, durable % size)
-        if rest.lstrip(b"\0"):
-            return False  # something has come that is not known to be on disk
+        descriptor = self._files.open(f"{self._path}/{name}")
+        try:
+            if not self._is_unused(descriptor, durable % size):
+                return False  # something has come that is not known to be on disk
+        finally:
+            self._files.close(descriptor)
         self._finish(name)
         self._files.sync_directory(self._path)
         return True
@@ -127,10 +131,9 @@ class DurableFiles:
         descriptor = self._files.open_to_write(path)
         try:
             identity = self._files.identity(descriptor)
-            content = self._files.read(descriptor, self._files.size(descriptor), 0)
-            empty = not content.lstrip(b"\0")
+            empty = self._is_unused(descriptor)
             if not empty:
-                self._write(descriptor, content)
+                self._write(descriptor, self._pieces(descriptor))
         except OSError:
             self._renew(name)
             return
@@ -163,10 +166,9 @@ class DurableFiles:
         path = f"{self._path}/{name}"
         descriptor = self._files.open(path)
         try:
-            content = self._files.read(descriptor, self._files.size(descriptor), 0)
+            self._replace(path, self._pieces(descriptor), REPLACEMENT)
         finally:
             self._files.close(descriptor)
-        self._replace(path, content, REPLACEMENT)
 
     def write_history(self, name: str, content: bytes) -> None:
         """
@@ -175,11 +177,11 @@ class DurableFiles:
         :raises walsender.errors.WalFileError: that cannot be done.
         """
         try:
-            self._replace(f"{self._path}/{name}", content, _TEMPORARY)
+            self._replace(f"{self._path}/{name}", [content], _TEMPORARY)
         except OSError as error:
             raise file_error(f'could not write file "pg_wal/{name}"', error) from error
 
-    def _replace(self, path: str, content: bytes, suffix: str) -> None:
+    def _replace(self, path: str, content: Iterable[bytes], suffix: str) -> None:
         """Make *content* durable under a name, in place of what has it."""
         files = self._files
         with contextlib.suppress(FileNotFoundError):
@@ -193,12 +195,26 @@ class DurableFiles:
         files.rename(path + suffix, path)
         files.sync_directory(self._path)
 
-    def _write(self, descriptor: int, content: bytes) -> None:
+    def _write(self, descriptor: int, content: Iterable[bytes]) -> None:
         """Write a file from its beginning, durably."""
-        view, written = memoryview(content), 0
-        while written < len(content):
-            written += self._files.write(descriptor, [view[written:]], written)
+        offset = 0
+        for piece in content:
+            left = memoryview(piece)
+            while left:
+                written = self._files.write(descriptor, [left], offset)
+                offset += written
+                left = left[written:]
         self._files.sync_data(descriptor)
+
+    def _pieces(self, descriptor: int, offset: int = 0) -> Iterator[bytes]:
+        """Yield what is in a file from *offset* on, a little at a time: a segment may have a gigabyte."""
+        while piece := self._files.read(descriptor, _AT_ONCE, offset):
+            yield piece
+            offset += len(piece)
+
+    def _is_unused(self, descriptor: int, offset: int = 0) -> bool:
+        """Return whether there are zeros only from *offset* on."""
+        return not any(piece.lstrip(b"\0") for piece in self._pieces(descriptor, offset))
 
 
 def _is_or_follows(name: str, segment: str) -> bool:

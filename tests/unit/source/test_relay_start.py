@@ -12,6 +12,7 @@ from walsender.simulate.cluster import Cluster
 from walsender.simulate.disk import SimulatedDisk
 from walsender.simulate.files import WalFiles
 from walsender.source import SegmentUnavailable
+from walsender.source.durable_files import DurableFiles
 from walsender.source.relay import RelaySource
 from walsender.testing.wal_maker import WalMaker
 from walsender.wal import SyncFailed
@@ -21,6 +22,22 @@ if TYPE_CHECKING:
 
 WAL = "/wal"
 THIRD = "000000010000000000000003.partial"
+
+
+class _Reads(WalFiles):
+    """
+    Files of a disk.
+
+    :ivar largest: how many bytes have been had at once, at most.
+    """
+
+    largest = 0
+
+    def read(self, descriptor: int, length: int, offset: int) -> bytes:
+        """See `FileOperations`."""
+        data = super().read(descriptor, length, offset)
+        self.largest = max(self.largest, len(data))
+        return data
 
 
 class RelayStartTests(SourceTestCase):
@@ -186,6 +203,21 @@ class RelayStartTests(SourceTestCase):
     def opened(self, timeline: int, number: int) -> str:
         """Return the name of the file that a reader gets."""
         return self.successResultOf(self.relay.open_segment(timeline, number)).name
+
+    def test_largeSegmentsAreNotReadIntoMemoryWhole(self) -> None:
+        """They may have a gigabyte, and a relay needs next to no memory otherwise."""
+        begun, failing, empty = bytes(4 * MIB - 7) + b"growing", b"x" * 4 * MIB, bytes(4 * MIB)
+        names = [f"00000001000000000000000{number}.partial" for number in (5, 6, 7)]
+        for name, content in zip(names, (begun, failing, empty), strict=True):
+            self.put(name, content)
+        self.spoil(self.file(names[0]))
+        files = _Reads(self.disk)
+        durable = DurableFiles(files, WAL, bool)
+        durable.clear_up()
+        durable.renew(files.path_identity(f"{WAL}/{names[1]}"))
+        self.assertEqual([begun, failing], [bytes(self.file(name).platter) for name in names[:2]])
+        self.assertNotIn(names[2], self.disk.names(WAL))
+        self.assertLessEqual(files.largest, MIB)
 
     def test_anEmptyFileGoes(self) -> None:
         """A segment that was made, and of which nothing has come, is none."""
