@@ -5,6 +5,7 @@ What signals mean to the program, as PostgreSQL's postmaster and walsender have 
 * SIGTERM, SIGINT: end the streams in good order and exit with status 0; a second one drops everything.
 * SIGUSR2: send all WAL and wait for the standbys first.
 * SIGQUIT: exit with status 2 at once.
+* SIGUSR1 rotates twistd's log file; without one it does nothing, where the system would end the process.
 
 twistd left to itself exits with 143 after SIGTERM, and a signal handler that does
 more than ask the reactor to call something is not run until the reactor wakes.
@@ -73,6 +74,9 @@ class SignalHandlers:
         self._previous[signal.SIGQUIT] = signal.signal(
             signal.SIGQUIT, lambda _number, _frame: os._exit(_IMMEDIATE_EXIT)
         )
+        if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+            # No SIG_IGN: what restore_command starts would inherit it.
+            self._previous[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, lambda _number, _frame: None)
 
     def service_stopped(self) -> None:
         """Give the signals back, now or when the reactor has stopped."""
