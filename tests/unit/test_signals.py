@@ -36,19 +36,16 @@ class SignalHandlersTests(SynchronousTestCase):
 
     def test_signalsAreGivenBack(self) -> None:
         """A program in which the service was stopped has its own again."""
-        numbers = (
-            signal.SIGHUP,
-            signal.SIGTERM,
-            signal.SIGINT,
-            signal.SIGUSR1,
-            signal.SIGUSR2,
-            signal.SIGQUIT,
-        )
-        before = [signal.getsignal(number) for number in numbers]
+        before = _handlers()
         self.handlers.install()
-        self.assertNotEqual(before, [signal.getsignal(number) for number in numbers])
+        self.assertFalse(set(before) & set(_handlers()))
         self.handlers.restore()
-        self.assertEqual(before, [signal.getsignal(number) for number in numbers])
+        self.assertEqual(before, _handlers())
+
+
+def _handlers() -> list[Any]:
+    names = ("HUP", "TERM", "INT", "USR1", "USR2", "QUIT")
+    return [signal.getsignal(signal.Signals[f"SIG{name}"]) for name in names]
 
 
 class _Service:

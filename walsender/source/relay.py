@@ -128,7 +128,9 @@ class RelaySource(HeldWal):
             self._durable.clear_up()
             self._files.sync_directory(self._path)
         except OSError as error:
-            raise file_error(f'could not use directory "{self._path}"', error) from error
+            path = error.filename or self._path  # of a file of another user's, perhaps
+            kind = "directory" if path == self._path else "file"
+            raise file_error(f'could not use {kind} "{path}"', error) from error
         try:
             for _ in range(_LOOKS):
                 if (look := self._follower.look(listing=True, skip_gap=False)) is not None:

@@ -87,6 +87,17 @@ class RelayStartTests(SourceTestCase):
         self.assertIsNot(copy, partial)
         self.assertEqual(bytes(copy.platter), self.third)
 
+    def test_aFileThatMayNotBeWrittenToIsNamed(self) -> None:
+        """It is another user's, perhaps, in a directory that is ours."""
+        path = f"{WAL}/{THIRD}"
+
+        def refuse(_files: WalFiles, path: str) -> int:
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+
+        self.patch(WalFiles, "open_to_write", refuse)
+        failure = self.failureResultOf(self.relay.start())
+        self.assertEqual(f'could not use file "{path}": Permission denied', failure.getErrorMessage())
+
     def test_whenNothingCanBeSyncedItDoesNotStart(self) -> None:
         """Neither the file nor a copy: nothing is announced, and the next try may do better."""
         self.disk.failing["sync"] = [errno.EIO] * 2
