@@ -132,7 +132,7 @@ class _Run:
 
     def execute(self) -> tuple[int, str]:
         """Run it to its end; return its exit status, or minus a signal, and what it said last."""
-        with tempfile.TemporaryFile() as output:
+        with self._output() as output:
             with self._lock:
                 if self._stopped:
                     return -signal.SIGTERM, ""
@@ -143,6 +143,13 @@ class _Run:
                 self._process = None
                 status = process.wait()
             return status, _last_words(output)
+
+    def _output(self) -> IO[bytes]:
+        """Make a file without a name, where there is room for WAL: nowhere else need anything be writable."""
+        try:
+            return tempfile.TemporaryFile(dir=self._directory)
+        except OSError as error:
+            raise _cannot_run(error) from error
 
     def _start(self, output: IO[bytes]) -> subprocess.Popen[bytes]:
         try:
@@ -156,7 +163,7 @@ class _Run:
                 start_new_session=True,
             )
         except OSError as error:
-            raise WalFileError(f"could not run restore_command: {error.strerror}") from error
+            raise _cannot_run(error) from error
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to all of it, if it runs; it does not begin any more."""
@@ -164,6 +171,10 @@ class _Run:
             self._stopped = True
             if self._process is not None:
                 os.killpg(self._process.pid, number)
+
+
+def _cannot_run(error: OSError) -> WalFileError:
+    return WalFileError(f"could not run restore_command: {error.strerror}")
 
 
 def _last_words(output: IO[bytes]) -> str:

@@ -67,6 +67,18 @@ class RunTests(SynchronousTestCase):
         self.assertIs(True, self.successResultOf(self.fetch(f'cp "{self.archive}/%f" "%p"')))
         self.assertEqual(b"wal", (self.target / NAME).read_bytes())
 
+    def test_nothingElseNeedBeWritable(self) -> None:
+        """A container may have no directory for temporary files."""
+        self.patch(tempfile, "tempdir", str(self.archive / "nowhere"))
+        self.assertIs(True, self.successResultOf(self.fetch(f'cp "{self.archive}/%f" "%p"')))
+        self.assertEqual([NAME], [path.name for path in self.target.iterdir()])
+
+    def test_noRoomForWhatItSays(self) -> None:
+        """It is told as any failure is."""
+        self.target.rmdir()
+        failure = self.failureResultOf(self.fetch("true"), WalFileError)
+        self.assertEqual("could not run restore_command: No such file or directory", failure.value.message)
+
     def test_notThere(self) -> None:
         """Up to 125 the archive does not have it."""
         for status in (1, 125):
