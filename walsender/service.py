@@ -424,7 +424,10 @@ def _raise_open_file_limit() -> int:
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except ValueError:  # the whole system's limit has been lowered since, or asking is forbidden
+            return soft
     return hard if hard >= 0 else sys.maxsize  # RLIM_INFINITY is -1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from protocol_helpers import ClockReactor
 from twisted.trial.unittest import SynchronousTestCase
 
+from walsender import service
 from walsender.retention.decision import Limits
 from walsender.sender import Logged
 from walsender.service import WalSenderService
@@ -114,15 +116,15 @@ class ServiceTests(SynchronousTestCase):
         """Check each of *ways*."""
         for name, way in ways.items():
             found = []
-            service = None
+            made = None
             for value in way.values:
-                if service is None:
-                    service = self.service(*lines, f"{name} = {value}")
+                if made is None:
+                    made = self.service(*lines, f"{name} = {value}")
                 else:
                     with self.file.open("a") as file:
                         file.write(f"\n{name} = {value}")
-                    service.reload()
-                found.append(way.read(service))
+                    made.reload()
+                found.append(way.read(made))
             self.assertEqual(list(way.values.values()), found, name)
             # What is not taken over is what needs a restart.
             (setting,) = (one for one in SETTINGS if one.name == name)
@@ -140,3 +142,14 @@ class ServiceTests(SynchronousTestCase):
         """Of a relay, whose directory is empty yet."""
         (self.directory / "wal").mkdir()
         self.check(OF_A_RELAY, "primary_conninfo = 'host=x'")
+
+    def test_limitOfOpenFilesThatMayNotBeRaised(self) -> None:
+        """A sandbox may forbid it; the service starts with what it has."""
+        self.patch(resource, "getrlimit", lambda _: (1024, 4096))
+        self.patch(resource, "setrlimit", refuse)
+        self.assertEqual(1024, service._raise_open_file_limit())
+
+
+def refuse(_: int, limits: tuple[int, int]) -> None:
+    """As the system does."""
+    raise ValueError("not allowed to raise maximum limit")
