@@ -170,6 +170,7 @@ class WalSenderService(Service):
             settings=lambda: describe(self.settings, self._configuration.waiting),
             receiver=lambda: self._supply.receiving,
             not_receiving=lambda: self._supply.not_receiving,
+            availability=self._supply.availability,
             conninfo=lambda: without_password(self.settings.primary_conninfo),
             directory=lambda: self.source.directory,
             configured_at=lambda: self._configuration.read_at,

@@ -20,7 +20,7 @@ from walsender.errors import ConfigurationError, WalFileError, WalsenderError
 from walsender.preflight import wal_directory_error
 from walsender.replication_slots import check_name
 from walsender.restore_command import RestoreCommand
-from walsender.retention import Limits, WalRemover
+from walsender.retention import Limits, WalRemover, archive_availability
 from walsender.source import (
     AT_ONCE,
     DirectorySource,
@@ -40,13 +40,13 @@ from walsender.wal import REAL_FILES
 from walsender.work_threads import WorkThreads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
 
     from walsender.lsn import LSN
-    from walsender.replication_slots import ReplicationSlots
+    from walsender.replication_slots import Availability, ReplicationSlots
     from walsender.sender import IServerReactor
     from walsender.settings import Settings
     from walsender.source.held import HeldWal
@@ -86,6 +86,9 @@ class ISupply(Protocol):
     def not_receiving(self) -> NotReceiving | None:
         """Why nothing comes from an upstream that there is."""
 
+    def availability(self) -> Mapping[str, Availability]:
+        """Return of each slot how sure it is of its WAL."""
+
     def reconfigure(self, settings: Settings) -> None:
         """
         Take over what can be changed while running.
@@ -124,8 +127,13 @@ class DirectorySupply:
     """WAL from a directory that others fill."""
 
     def __init__(
-        self, reactor: IServerReactor, settings: Settings, run_in_thread: Callable[..., Deferred[Any]]
+        self,
+        reactor: IServerReactor,
+        settings: Settings,
+        run_in_thread: Callable[..., Deferred[Any]],
+        slots: ReplicationSlots,
     ) -> None:
+        self._slots = slots
         path = settings.wal_directory
         self._thread = WorkThreads(reactor, "walsender-look")
         self.timings = Timings()
@@ -171,6 +179,10 @@ class DirectorySupply:
     def not_receiving(self) -> NotReceiving | None:
         """See `ISupply`."""
         return None
+
+    def availability(self) -> Mapping[str, Availability]:
+        """See `ISupply`."""
+        return {slot.name: archive_availability(slot, self.source) for slot in self._slots}
 
     def reconfigure(self, settings: Settings) -> None:
         """See `ISupply`."""
@@ -358,6 +370,10 @@ class RelaySupply:
             return found
         return replace(found, error=f"cannot use the WAL directory: {self._looks_wrong}")
 
+    def availability(self) -> Mapping[str, Availability]:
+        """See `ISupply`."""
+        return self._remover.availability()
+
     def reconfigure(self, settings: Settings) -> None:
         """See `ISupply`.  Only a change of what concerns the upstream disturbs the connection to it."""
         archive, upstream = self._archive.providers(settings), self._fetcher(settings)
@@ -424,4 +440,4 @@ def make_supply(
     run_in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
     if settings.primary_conninfo:
         return RelaySupply(reactor, settings, run_in_thread, feedback, slots, oldest_sent)
-    return DirectorySupply(reactor, settings, run_in_thread)
+    return DirectorySupply(reactor, settings, run_in_thread, slots)

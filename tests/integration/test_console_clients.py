@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import exporter_queries
 import psycopg
 import psycopg2
 import pytest
@@ -37,16 +38,19 @@ class Site:
         self.relay: WalsenderProcess = make_relay(stack, space, upstream, "--hot-standby-feedback", "on")
         streaming = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
         wait_until(lambda: self.primary.sql(streaming) == "1", 30, "the relay to stream", logs=[self.relay])
+        self.space = space
         self.receiver = stack.enter_context(
             PgReceiveWal(self.installation, space / "copy", self.relay.conninfo())
         )
         self.receiver.wait_for_start()
 
-    def psql(self, *arguments: str, commands: str = "") -> subprocess.CompletedProcess[str]:
+    def psql(
+        self, *arguments: str, commands: str = "", version: int = 18
+    ) -> subprocess.CompletedProcess[str]:
         """Return what psql says."""
         return subprocess.run(
             [
-                self.installation.program("psql"),
+                PostgresInstallation.embedded(version).program("psql"),
                 *("-X", "-d", self.relay.conninfo(dbname="walsender"), *arguments),
             ],
             input=commands,
@@ -163,72 +167,83 @@ def test_segmentsAndTimelines(console: psycopg.Connection[Any]) -> None:
 
 
 def test_monitoring(console: psycopg.Connection[Any]) -> None:
-    """What postgres_exporter and others ask, each column as they write it."""
+    """What others ask than postgres_exporter, each column as they write it."""
     for column, expected in (
-        ("case pg_is_in_recovery() when 't' then null else pg_current_wal_lsn() end", None),
-        (
-            (
-                "(case pg_is_in_recovery() when 't' then null"
-                " else pg_wal_lsn_diff(pg_current_wal_lsn(), pg_lsn('0/0'))::float end)"
-            ),
-            None,
-        ),
-        (
-            (
-                "case pg_is_in_recovery() when 't' then null"
-                " else pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::float end"
-            ),
-            None,
-        ),
         ("(EXTRACT(EPOCH FROM replay_lag))::float8 IS NULL OR true", True),
         ("coalesce(client_addr::text, client_hostname)", "127.0.0.1/32"),
         ("case when sync_state in ('sync', 'quorum') then 1 else 0 end", 0),
     ):
         found = one(console, f"SELECT {column} AS found FROM pg_stat_replication")["found"]
         assert found == expected, column
+
+
+def test_exporter(site: Site, console: psycopg.Connection[Any]) -> None:
+    """postgres_exporter's queries are answered, and tell what is."""
     console.execute("SELECT pg_create_physical_replication_slot('watched', true)")
-    for column, expected in (
-        (
-            (
-                "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() - '0/0'"
-                " ELSE pg_current_wal_lsn() - '0/0' END > 0"
-            ),
-            True,
-        ),
-        ("COALESCE(confirmed_flush_lsn, '0/0') - '0/0'", 0),
-        (
-            (
-                "(case pg_is_in_recovery() when 't'"
-                " then pg_wal_lsn_diff(pg_last_wal_receive_lsn(), restart_lsn)"
-                " else pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn) end) >= 0"
-            ),
-            True,
-        ),
-        ("slot_type", "physical"),
-        ("active", False),
-        ("database", None),
-        ("safe_wal_size", None),
-        ("wal_status", "reserved"),
-        ("pg_size_pretty(pg_wal_lsn_diff(pg_last_wal_receive_lsn(), restart_lsn)) LIKE '%B' OR true", True),
-    ):
-        found = one(console, f"SELECT {column} AS found FROM pg_replication_slots")["found"]
-        assert found == expected, column
+    end = int(LSN.parse(one(console, "SELECT pg_last_wal_receive_lsn() AS lsn")["lsn"]))
+    row = one(console, exporter_queries.STAT_REPLICATION)
+    pid = one(console, "SELECT pid FROM pg_stat_replication")["pid"]
+    assert [row[name] for name in ("application_name", "client_addr", "state", "slot_name", "pid")] == [
+        *("pg_receivewal", "127.0.0.1/32", "streaming", None, pid)
+    ]
+    assert row["pg_current_wal_lsn_bytes"] >= end
+    assert row["pg_wal_lsn_diff"] is None
+    old = one(console, exporter_queries.OLD_STAT_REPLICATION)
+    assert (old["state"], old["pg_current_wal_lsn_bytes"]) == ("streaming", None)
+    row = one(console, exporter_queries.REPLICATION_SLOTS)
+    assert (row["slot_name"], row["database"], row["active"]) == ("watched", None, False)
+    assert row["pg_wal_lsn_diff"] >= 0
+    row = one(console, exporter_queries.REPLICATION_SLOT)
+    assert row["current_wal_lsn"] >= end
+    assert (row["slot_type"], row["confirmed_flush_lsn"]) == ("physical", 0)
+    assert (row["safe_wal_size"], row["wal_status"]) == (None, "reserved")
     console.execute("SELECT pg_drop_replication_slot('watched')")
-    lag = "GREATEST (0, EXTRACT(EPOCH FROM (now() - pg_last_xact_replay_timestamp())))"
-    row = one(
-        console,
-        f"SELECT CASE WHEN NOT pg_is_in_recovery() THEN 0 ELSE {lag} END AS lag, "
-        "CASE WHEN pg_is_in_recovery() THEN 1 ELSE 0 END as is_replica",
-    )
-    assert row == {"lag": 0, "is_replica": 1}
-    settings = console.execute(
-        "SELECT name, setting, COALESCE(unit, ''), short_desc, vartype FROM pg_settings"
-        " WHERE vartype IN ('bool', 'integer', 'real') AND name != 'sync_commit_cancel_wait'"
-    ).fetchall()
+    assert one(console, exporter_queries.FLUSHED_LSN_COLUMN) == {"column_name": "flushed_lsn"}
+    row = one(console, exporter_queries.STAT_WAL_RECEIVER)
+    assert (row["upstream_host"], row["slot_name"], row["status"]) == ("127.0.0.1", None, "streaming")
+    assert (row["receive_start_tli"], row["received_tli"], row["upstream_node"]) == (1, 1, None)
+    assert row["flushed_lsn"] >= end
+    assert row["latest_end_lsn"] >= row["receive_start_lsn"]
+    assert 0 <= row["last_msg_receipt_time"] - row["last_msg_send_time"] < 60
+    assert one(console, exporter_queries.REPLICATION) == {"lag": 0, "is_replica": 1, "last_replay": 0}
+    settings = console.execute(exporter_queries.SETTINGS).fetchall()
     by_name = {name: (setting, unit) for name, setting, unit, *_ in settings}
     assert by_name["wal_segment_size"] == (str(1 << 20), "B")
     assert by_name["wal_sender_timeout"] == ("60000", "ms")
     assert by_name["hot_standby_feedback"] == ("on", "")
+    assert console.execute(exporter_queries.START_TIME).fetchone() is not None
+
+
+def test_slotsLikePostgres(site: Site, console: psycopg.Connection[Any]) -> None:
+    """What is NULL of a slot and what is not is as on a real server, in use, at rest, and without WAL."""
+    with psycopg.connect(site.primary.conninfo(dbname="postgres"), autocommit=True) as real:
+        assert _slot_life(site, site.relay, console) == _slot_life(site, site.primary, real)
+
+
+def _slot_life(
+    site: Site, server: Cluster | WalsenderProcess, connection: psycopg.Connection[Any]
+) -> list[dict[str, Any]]:
+    """Return what ``pg_replication_slots`` says of a slot's whole life, but for what is by chance."""
+
+    def look() -> dict[str, Any]:
+        row = one(connection, "SELECT * FROM pg_replication_slots WHERE slot_name = 'lived'")
+        by_chance = ("active_pid", "restart_lsn", "inactive_since")
+        return row | {name: row[name] is not None for name in by_chance}
+
+    seen = []
+    connection.execute("SELECT pg_create_physical_replication_slot('lived')")
+    seen.append(look())
+    connection.execute("SELECT pg_drop_replication_slot('lived')")
+    connection.execute("SELECT pg_create_physical_replication_slot('lived', true)")
+    seen.append(look())
+    copy = site.space / f"{server.__class__.__name__}-copy"
+    with PgReceiveWal(site.installation, copy, server.conninfo(), "--slot", "lived") as client:
+        client.wait_for_start()
+        seen.append(look())
+    wait_until(lambda: not look()["active"], 30, "the slot to be free")
+    seen.append(look())
+    connection.execute("SELECT pg_drop_replication_slot('lived')")
+    return seen
 
 
 def test_psycopg(console: psycopg.Connection[Any]) -> None:
@@ -273,15 +288,20 @@ def test_psycopg2(site: Site) -> None:
         connection.close()
 
 
-def test_psql(site: Site) -> None:
+@pytest.mark.parametrize("version", [16, 18])
+def test_psql(site: Site, version: int) -> None:
     """Its commands work where they make sense, and say what is wrong where not."""
-    done = site.psql(commands="\\conninfo\n\\timing on\n\\x on\nSELECT 1 AS one;\n\\d\n\\dt\n\\l\n")
+    commands = ("conninfo", "timing on", "dconfig wal_keep_size", "x on", "d", "dt", "dv", "l", "du")
+    meta = "".join(f"\\{command}\n" for command in commands)
+    done = site.psql(commands=f"SELECT 1::pg_lsn AS lsn \\gdesc\n{meta}SELECT 1 AS one;\n", version=version)
     assert "walsender" in done.stdout
     assert "one | 1" in done.stdout
     assert "Time: " in done.stdout
     missing = 'ERROR:  relation "pg_catalog.pg_{}" does not exist'
     assert missing.format("class") in done.stderr
     assert missing.format("database") in done.stderr
+    assert done.stderr.count("HINT:  The console of walsender has no other catalogs than pg_stat_repl") == 5
+    assert "wal_keep_size | -1" in done.stdout
     assert "syntax error" not in done.stderr
     assert done.returncode == 0
     watched = site.psql("-At", commands="SELECT state FROM pg_stat_replication \\watch i=0.1 c=2\n")

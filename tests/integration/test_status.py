@@ -118,8 +118,8 @@ def test_fromTheFirstByteToTheEnd(site: Site) -> None:
     assert flushed >= received > 0
     assert site.value("walsender_receive_seconds_sum") > 0
     assert site.value("walsender_disk_silent_seconds") < 60
-    ((labels, status),) = metrics["pg_stat_wal_receiver_status"]
-    assert (labels["upstream_host"], status) == ("127.0.0.1", 2)
+    ((labels, timeline),) = metrics["pg_stat_wal_receiver_received_tli"]
+    assert (labels["upstream_host"], labels["status"], timeline) == ("127.0.0.1", "streaming", 1)
     wait_until(lambda: site.get("/readiness?lag=1kB")[0] == 200, 30, "the relay to be level")
     identifier = site.primary.sql("SELECT system_identifier FROM pg_control_system()")
     text = site.get("/status.json")[1]

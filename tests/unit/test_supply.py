@@ -43,7 +43,9 @@ class HungDiskTests(SynchronousTestCase):
 
     def test_directory(self) -> None:
         """A look at a directory that others fill."""
-        found = supply.DirectorySupply(cast("Any", Clock()), self.settings(), HungThreads().run)
+        found = supply.DirectorySupply(
+            cast("Any", Clock()), self.settings(), HungThreads().run, cast("Any", [])
+        )
         self.assertEqual(0, found.timings.stuck())
         found.start()
         self.assertGreater(found.timings.stuck(), 0)

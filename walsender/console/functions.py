@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from walsender.errors import UnrecognizedParameter
-from walsender.sql import Column, Environment, Function, PgType, find_type
+from walsender.sql import BY_OID, Column, Environment, Function, PgType, find_type
 from walsender.sql.errors import InRecovery
 
 from .relations import address_of, time_of
@@ -30,7 +30,7 @@ def _type(name: str) -> PgType:
     return found
 
 
-BOOL, INT4, INT8, TEXT, NAME = map(_type, ("bool", "int4", "int8", "text", "name"))
+BOOL, INT4, INT8, OID, TEXT, NAME = map(_type, ("bool", "int4", "int8", "oid", "text", "name"))
 PG_LSN, INET, TIMESTAMPTZ, RECORD, VOID = map(_type, ("pg_lsn", "inet", "timestamptz", "record", "void"))
 
 _RECOVERY_HINT: Final = "WAL control functions cannot be executed during recovery."
@@ -137,6 +137,7 @@ def functions(
         *_ACTIONS,
         *_REFUSED,
         *(Function(name, (), pg_type, _constant(value)) for name, pg_type, value in values),
+        Function("format_type", (OID, INT4), TEXT, _format_type, strict=False),
         Function("current_setting", (TEXT, BOOL), TEXT, current_setting, optional=1),
         Function(
             "pg_control_system",
@@ -150,6 +151,13 @@ def functions(
     for function in found:
         table.setdefault(function.name, []).append(function)
     return table
+
+
+def _format_type(_: Environment, oid: int | None, __: int | None) -> str | None:
+    """Return the name of a type, for psql's *gdesc*; the columns here have no modifiers."""
+    if oid is None:
+        return None
+    return BY_OID[oid].title if oid in BY_OID else "???"
 
 
 def _constant(value: Any) -> Callable[[Environment], Any]:

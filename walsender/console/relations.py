@@ -83,14 +83,61 @@ COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
         "segments int8, size int8"
     ),
     "walsender_upstream": _columns("streaming bool, lost_at timestamptz, error text"),
+    "information_schema.tables": _columns(
+        "table_catalog name, table_schema name, table_name name, table_type varchar"
+    ),
+    "information_schema.columns": _columns(
+        "table_catalog name, table_schema name, table_name name, column_name name, ordinal_position int4,"
+        "column_default varchar, is_nullable varchar, data_type varchar"
+    ),
 }
-"""Of each relation its columns; the first five are compared with PostgreSQL 18's."""
+"""
+Of each relation its columns.
+
+The first five are compared with PostgreSQL 18's; the last two have the first of their columns there.
+"""
+
+HINT: Final = (
+    "The console of walsender has no other catalogs than "
+    + ", ".join(name for name in COLUMNS if "." not in name)
+    + "; information_schema.columns has their columns."
+)
+"""For who asks for another relation."""
 
 
-def relation(name: str, snapshot: Snapshot) -> Relation | None:
-    """Return the relation of that name; ``None``: there is none."""
+def relation(name: str, snapshot: Snapshot, database: str = "") -> Relation | None:
+    """
+    Return the relation of that name; ``None``: there is none.
+
+    :param database: that the session has chosen.
+    """
+    if name in _ABOUT:
+        return Relation(COLUMNS[name], lambda: _ABOUT[name](database))
     rows = _ROWS.get(name)
     return None if rows is None else Relation(COLUMNS[name], lambda: rows(snapshot))
+
+
+def _names(name: str) -> tuple[str, str]:
+    schema, _, plain = name.rpartition(".")
+    return schema or "pg_catalog", plain
+
+
+def _tables(database: str) -> Iterator[Row]:
+    for name in COLUMNS:
+        yield database, *_names(name), "VIEW"
+
+
+def _all_columns(database: str) -> Iterator[Row]:
+    for name, columns in COLUMNS.items():
+        for number, column in enumerate(columns, 1):
+            kind = "ARRAY" if column.type.title.endswith("[]") else column.type.title
+            yield database, *_names(name), column.name, number, None, "YES", kind
+
+
+_ABOUT: Final[Mapping[str, Callable[[str], Iterator[Row]]]] = {
+    "information_schema.tables": _tables,
+    "information_schema.columns": _all_columns,
+}
 
 
 def address_of(host: str) -> object:
@@ -134,9 +181,8 @@ def _replication_slots(snapshot: Snapshot) -> Iterator[Row]:
     for slot in snapshot.slots:
         yield (
             *(slot.name, None, "physical", None, None, slot.temporary, slot.owner is not None, slot.owner),
-            *(None, None, _lsn(slot.restart_lsn), None, slot.wal_status),
-            *(snapshot.safe_wal_size(slot), False, None, None, None),
-            *(slot.invalidation_reason or None, False, False),
+            *(None, None, _lsn(slot.restart_lsn), None, *snapshot.availability_of(slot), False, None),
+            *(time_of(slot.inactive_since), None, slot.invalidation_reason or None, False, False),
         )
 
 
@@ -151,7 +197,8 @@ def _stat_wal_receiver(snapshot: Snapshot) -> Iterator[Row]:
         *(os.getpid(), "streaming", int(state.start_lsn), state.timeline, int(state.written_lsn)),
         *(int(state.flushed_lsn), state.timeline, sent_at, time_of(state.received_at)),
         *(int(state.upstream_end), sent_at, state.slot_name or None, upstream.get("host")),
-        *(int(port) if port.isdecimal() else None, snapshot.conninfo),
+        # Who may not see the connection string sees of it what is in the columns before.
+        *(int(port) if port.isdecimal() else None, snapshot.conninfo or state.upstream or None),
     )
 
 

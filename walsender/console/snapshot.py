@@ -10,10 +10,11 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from walsender.replication_slots import Availability
 from walsender.timings import Timings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from walsender.lsn import Geometry
     from walsender.replication_slots import ReplicationSlot, ReplicationSlots
@@ -37,6 +38,7 @@ class ServerView:
     :ivar directory: the WAL files; ``None``: nothing is known of files.
     :ivar started_at: seconds since 1970; likewise *configured_at*.
     :ivar timings: of its disk.
+    :ivar availability: of each slot, by name; whoever is not in it keeps what it has.
     :ivar certificate_end: until when our certificate is good, in seconds since 1970; ``None``: there is none.
     """
 
@@ -52,6 +54,7 @@ class ServerView:
     configured_at: Callable[[], float] = lambda: 0.0
     timings: Timings = field(default_factory=Timings)
     certificate_end: Callable[[], float | None] = lambda: None
+    availability: Callable[[], Mapping[str, Availability]] = dict
 
     @property
     def is_relay(self) -> bool:
@@ -98,17 +101,13 @@ class Snapshot:
     directory: WalDirectory | None
     started_at: float
     configured_at: float
+    availability: Mapping[str, Availability]
     sessions: tuple[ConsoleSession, ...] = field(default=())
 
-    def safe_wal_size(self, slot: ReplicationSlot) -> int | None:
-        """Return how much WAL may still come before a slot loses what it needs; ``None``: any amount."""
-        keep = next((int(one.setting) for one in self.settings if one.name == "max_slot_wal_keep_size"), -1)
-        if keep < 0 or not slot.restart_lsn:
-            return None
-        geometry = self.geometry
-        segment = geometry.segment_number(geometry.position(slot.restart_lsn))
-        kept = -(-(keep << 20) // geometry.segment_size)
-        return geometry.segment_start(segment + kept + 1) - self.flush_position
+    def availability_of(self, slot: ReplicationSlot) -> Availability:
+        """Return how sure a slot is of its WAL."""
+        known = self.availability.get(slot.name)
+        return Availability("reserved" if slot.restart_lsn else None) if known is None else known
 
 
 def take(view: ServerView, now: float, sessions: Iterable[ConsoleSession]) -> Snapshot:
@@ -129,5 +128,6 @@ def take(view: ServerView, now: float, sessions: Iterable[ConsoleSession]) -> Sn
         view.directory(),
         view.started_at,
         view.configured_at(),
+        view.availability(),
         tuple(sessions),
     )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from walsender.console.errors import InTransaction, NoSavepoint, NoTransaction, ReadOnly, TransactionAborted
 from walsender.console.functions import functions
-from walsender.console.relations import relation
+from walsender.console.relations import HINT, relation
 from walsender.console.results import Bound, Result, check_formats, encoded, text_type, texts
 from walsender.console.snapshot import ConsoleSession, Snapshot
 from walsender.errors import (
@@ -186,10 +186,11 @@ class Statements:
             of_unix_time(snapshot.now),
             Budget(self._seconds()),
             zone_of(self._parameters.reported["TimeZone"]),
-            lambda name: relation(name, snapshot),
+            lambda name: relation(name, snapshot, self._database),
             functions(snapshot, self._entry, self._database, version, self._server_address, show),
             types,
             values,
+            relations_hint=HINT,
         )
 
     def _seconds(self) -> float:

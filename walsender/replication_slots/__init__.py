@@ -5,7 +5,7 @@ Replication slots: what a client was promised, kept over its connection and over
 """
 
 from .files import REAL_SLOT_FILES, RealSlotFiles, SlotFiles
-from .slot import HeldSlot, ReplicationSlot
+from .slot import Availability, HeldSlot, ReplicationSlot
 from .slots import ReplicationSlots
 from .state import MAX_NAME_LENGTH, WAL_REMOVED, SlotState, check_name, decode_state, encode_state
 from .storage import SLOTS_DIRECTORY, SlotStorage, StoredSlots
@@ -15,6 +15,7 @@ __all__ = [
     "REAL_SLOT_FILES",
     "SLOTS_DIRECTORY",
     "WAL_REMOVED",
+    "Availability",
     "HeldSlot",
     "RealSlotFiles",
     "ReplicationSlot",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from walsender.lsn import INVALID_LSN, LSN
 
@@ -11,6 +11,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .slots import ReplicationSlots
+
+
+class Availability(NamedTuple):
+    """
+    How sure a slot is of its WAL, as ``pg_replication_slots`` says it.
+
+    :ivar wal_status: ``reserved``, ``extended``, ``unreserved`` or ``lost``; ``None``: none of these yet.
+    :ivar safe_wal_size: bytes that may still come before it loses some; ``None``: any number.
+    """
+
+    wal_status: str | None = None
+    safe_wal_size: int | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -26,6 +38,7 @@ class ReplicationSlot:
     :ivar owner: process id of the session that has it; ``None``: nobody.
     :ivar busy: it is being created or dropped.
     :ivar held: the claim of the stream that uses it.
+    :ivar inactive_since: when it was last let go of, in seconds since 1970; ``None``: it is in use.
     """
 
     name: str
@@ -37,13 +50,7 @@ class ReplicationSlot:
     owner: int | None = None
     busy: bool = False
     held: HeldSlot | None = None
-
-    @property
-    def wal_status(self) -> str | None:
-        """As ``pg_replication_slots`` has it; ``None`` before anything is reserved."""
-        if self.invalidation_reason:
-            return "lost"
-        return "reserved" if self.restart_lsn else None
+    inactive_since: float | None = None
 
     @property
     def needed_lsn(self) -> LSN:

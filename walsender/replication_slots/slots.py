@@ -73,6 +73,7 @@ class ReplicationSlots:
     ) -> None:
         self._storage = storage
         self.limit = limit
+        self._clock = clock
         self._run_in_thread = run_in_thread
         self._slots: dict[str, ReplicationSlot] = {}
         self._owned: dict[int, dict[ReplicationSlot, None]] = {}
@@ -163,6 +164,7 @@ class ReplicationSlots:
         self._slots[name] = slot
         self._give(slot, process_id)
         if temporary:
+            self._rests(slot)
             return succeed(None)
         return self._disk.run(self._create_file, slot)
 
@@ -179,6 +181,7 @@ class ReplicationSlots:
         if slot.busy or slot.owner not in {None, process_id}:
             raise _active(slot)
         self._give(slot, process_id)
+        slot.inactive_since = None
         slot.held = HeldSlot(self, slot)
         return slot.held
 
@@ -265,6 +268,7 @@ class ReplicationSlots:
     def release(self, slot: ReplicationSlot) -> None:
         """Let a slot be anybody's again; a temporary one stays with its session."""
         slot.held = None
+        self._rests(slot)
         if slot.temporary:
             return
         self._give(slot, None)
@@ -290,6 +294,15 @@ class ReplicationSlots:
         if process_id is not None:
             self._owned.setdefault(process_id, {})[slot] = None
 
+    def _rests(self, slot: ReplicationSlot) -> None:
+        """
+        Note that nobody streams with a slot from now on; of one that is lost it does not matter any more.
+
+        Source: PostgreSQL, src/include/replication/slot.h, ReplicationSlotSetInactiveSince.
+        """
+        if not slot.invalidation_reason:
+            slot.inactive_since = self._clock.seconds()
+
     def _forget(self, slot: ReplicationSlot) -> None:
         slot.held = None
         self._give(slot, None)
@@ -299,6 +312,7 @@ class ReplicationSlots:
     def _free(self, slot: ReplicationSlot) -> None:
         """What its owner did with it on disk is done."""
         self._give(slot, None)
+        self._rests(slot)
         slot.busy = False
         self._wake(slot.name)
 
@@ -331,6 +345,7 @@ class ReplicationSlots:
                 invalidation_reason=state.invalidation_reason,
                 saved_lsn=lsn,
                 oldest_saved_lsn=lsn,
+                inactive_since=self._clock.seconds(),
             )
         self._opened = True
 

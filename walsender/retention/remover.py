@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from walsender.errors import WalFileError
+from walsender.replication_slots import Availability
 from walsender.retention.decision import (
     Demand,
     Holder,
@@ -24,6 +25,7 @@ from walsender.retention.decision import (
     holder,
     kept_for_slots,
     lost_slots,
+    safe_wal_size,
     wal_status,
 )
 from walsender.source import IWalSubscriber
@@ -160,18 +162,26 @@ class WalRemover:
             standby=position(sent) if sent else None,
         )
 
-    def status_of(self, slot: ReplicationSlot) -> WalStatus | None:
+    def availability(self) -> dict[str, Availability]:
         """
-        Return what ``pg_replication_slots.wal_status`` shows of a slot; ``None`` if it has no WAL.
+        Return of each slot how sure it is of its WAL.
 
         Source: PostgreSQL, src/backend/replication/slotfuncs.c, pg_get_replication_slots.
         """
-        if slot.invalidation_reason:
-            return WalStatus.LOST
         demand = self.demand()
-        if not slot.restart_lsn or demand is None:
-            return None
-        return wal_status(self._source.geometry.position(slot.restart_lsn), demand, self._limits)
+        return {slot.name: self._availability(slot, demand) for slot in self._slots}
+
+    def _availability(self, slot: ReplicationSlot, demand: Demand | None) -> Availability:
+        if slot.invalidation_reason:
+            return Availability(WalStatus.LOST.value)
+        if not slot.restart_lsn:
+            return Availability()
+        if demand is None:  # nothing is removed before all is known
+            return Availability(WalStatus.RESERVED.value)
+        restart = self._source.geometry.position(slot.restart_lsn)
+        return Availability(
+            wal_status(restart, demand, self._limits).value, safe_wal_size(restart, demand, self._limits)
+        )
 
     def look(self) -> Deferred[int]:
         """Remove what is not needed; fires with how many segments that were, however it went."""

@@ -82,7 +82,8 @@ class Environment:
 
     :ivar now: microseconds since 2000: what ``now()`` is.
     :ivar zone: of times that are read or printed.
-    :ivar relation: finds one by its name.
+    :ivar relation: finds one by its name, before which there is the schema's unless that is ``pg_catalog``.
+    :ivar relations_hint: what there are, for who asks for another.
     :ivar functions: those of the server, by name, beside those that are the same everywhere.
     :ivar parameter_types: of ``$1`` and so on, as far as they are known; what a query tells of them is added.
     :ivar parameters: their values.
@@ -97,3 +98,4 @@ class Environment:
     parameter_types: list[PgType | None] = field(default_factory=list)
     parameters: Sequence[Any] = ()
     action_row: tuple[Any, ...] = ()
+    relations_hint: str | None = None

@@ -1,28 +1,23 @@
 r"""
 LIKE and regular expressions, in time linear in text and pattern.
 
-A pattern becomes a small machine whose states are all followed at once, one character after the other, so
-that no pattern takes long, and a budget is asked on the way.  What a regular expression may have:
+A pattern becomes a small machine (`walsender.sql.machine`) whose states are all followed at once, so that no
+pattern takes long, and a budget is asked on the way.  What a regular expression may have:
 characters, ``.``, ``[…]``, ``\d \s \w`` and their opposites, ``^ $``, groups, ``|``, ``* + ?`` and
 ``{m,n}``, also with a ``?`` behind (which of several matches is taken does not matter to a yes or no).
 Back references and lookaround are not supported.
-
-The method: Ken Thompson, "Regular Expression Search Algorithm", 1968.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from .errors import InvalidRegularExpression, NotSupported
+from .machine import Builder, Part, Pattern, State, any_character
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .budget import Budget
-
-_MAX_STATES: Final = 5000
 _MAX_REPEAT: Final = 255
 _MAX_DEPTH: Final = 50
 
@@ -42,84 +37,19 @@ _CLASSES: Final[dict[str, Callable[[str], bool]]] = {
 _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "f": "\f", "v": "\v"}
 
 
-@dataclass(slots=True, eq=False)
-class _State:
-    """
-    One state.
-
-    :ivar accepts: whether a character leads on; ``None``: none is needed.
-    :ivar anchor: ``^`` or ``$`` if the place decides whether it leads on.
-    """
-
-    accepts: Callable[[str], bool] | None = None
-    anchor: str = ""
-    following: list[_State] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A piece of the machine with one way in and one way out."""
-
-    begin: _State
-    end: _State
-
-
-class Pattern:
-    """A machine that says whether a text has what it looks for."""
-
-    def __init__(self, begin: _State, end: _State, *, everywhere: bool) -> None:
-        self._begin = begin
-        self._end = end
-        self._everywhere = everywhere  # it may begin anywhere
-
-    def matches(self, text: str, budget: Budget) -> bool:
-        """Return whether *text* has it; a machine that must begin at the beginning must end at the end."""
-        current: dict[_State, None] = {}
-        self._enter(self._begin, current, 0, len(text))
-        for place, char in enumerate(text):
-            if self._everywhere and self._end in current:
-                return True
-            budget.step(len(current) + 1)
-            following: dict[_State, None] = {}
-            for state in current:
-                if state.accepts is not None and state.accepts(char):
-                    for after in state.following:
-                        self._enter(after, following, place + 1, len(text))
-            if self._everywhere:
-                self._enter(self._begin, following, place + 1, len(text))
-            if not following:
-                return False
-            current = following
-        return self._end in current
-
-    @staticmethod
-    def _enter(state: _State, entered: dict[_State, None], place: int, length: int) -> None:
-        """Enter a state and all that need no character to be reached from it."""
-        waiting = [state]
-        while waiting:
-            one = waiting.pop()
-            if one in entered:
-                continue
-            if (one.anchor == "^" and place != 0) or (one.anchor == "$" and place != length):
-                continue
-            entered[one] = None
-            if one.accepts is None:
-                waiting += one.following
-
-
 def like_pattern(pattern: str, *, ignore_case: bool) -> Pattern:
     """
     Return the machine of a LIKE pattern.
 
     :raises InvalidEscape: it ends in a backslash.
     """
-    builder = _Builder(ignore_case=ignore_case)
-    begin = end = _State()
+    builder = Builder(ignore_case=ignore_case)
+    begin = end = State()
     place = 0
     while place < len(pattern):
         char = pattern[place]
         if char == "%":
-            state = builder.state(_any)
+            state = builder.state(any_character)
             state.following.append(state)
             loop_end = builder.state()
             end.following += [state, loop_end]
@@ -133,7 +63,7 @@ def like_pattern(pattern: str, *, ignore_case: bool) -> Pattern:
                 char = pattern[place]
                 part = builder.character(char)
             else:
-                part = builder.one(_any) if char == "_" else builder.character(char)
+                part = builder.one(any_character) if char == "_" else builder.character(char)
             end.following.append(part.begin)
             end = part.end
         place += 1
@@ -144,39 +74,7 @@ class InvalidEscape(InvalidRegularExpression, sqlstate="22025"):
     """A LIKE pattern has a backslash with nothing behind it."""
 
 
-def _any(_: str) -> bool:
-    return True
-
-
-class _Builder:
-    """Makes states, and not too many."""
-
-    def __init__(self, *, ignore_case: bool) -> None:
-        self._ignore_case = ignore_case
-        self._count = 0
-
-    def state(self, accepts: Callable[[str], bool] | None = None, anchor: str = "") -> _State:
-        """Return a new state."""
-        self._count += 1
-        if self._count > _MAX_STATES:
-            raise InvalidRegularExpression("invalid regular expression: regular expression is too complex")
-        return _State(accepts, anchor)
-
-    def one(self, accepts: Callable[[str], bool]) -> _Part:
-        """Return the part that takes one character."""
-        begin, end = self.state(accepts), self.state()
-        begin.following.append(end)
-        return _Part(begin, end)
-
-    def character(self, char: str) -> _Part:
-        """Return the part that takes *char*."""
-        if self._ignore_case:
-            lower, upper = char.lower(), char.upper()
-            return self.one(lambda other: other in {char, lower, upper})
-        return self.one(char.__eq__)
-
-
-class _Reader(_Builder):
+class _Reader(Builder):
     """Reads a regular expression."""
 
     def __init__(self, pattern: str, *, ignore_case: bool) -> None:
@@ -184,13 +82,16 @@ class _Reader(_Builder):
         self._pattern = pattern
         self._place = 0
         self._depth = 0
+        self._first_group: int | None = None  # its place
+        self._is_lazy = False
 
     def read(self) -> Pattern:
         """Return the machine of the whole."""
         part = self._alternatives()
         if self._place < len(self._pattern):
             raise _invalid("parentheses () not balanced")
-        return Pattern(part.begin, part.end, everywhere=True)
+        has_group = self._first_group is not None
+        return Pattern(part.begin, part.end, everywhere=True, has_group=has_group, is_lazy=self._is_lazy)
 
     @property
     def _char(self) -> str:
@@ -201,7 +102,7 @@ class _Reader(_Builder):
         self._place += found
         return found
 
-    def _alternatives(self) -> _Part:
+    def _alternatives(self) -> Part:
         self._depth += 1
         if self._depth > _MAX_DEPTH:
             raise _invalid("regular expression is too complex")
@@ -212,17 +113,17 @@ class _Reader(_Builder):
             part.end.following.append(end)
             if not self._take("|"):
                 self._depth -= 1
-                return _Part(begin, end)
+                return Part(begin, end)
 
-    def _sequence(self) -> _Part:
+    def _sequence(self) -> Part:
         begin = end = self.state()
         while self._char not in {"", "|", ")"}:
             part = self._repeated()
             end.following.append(part.begin)
             end = part.end
-        return _Part(begin, end)
+        return Part(begin, end)
 
-    def _repeated(self) -> _Part:
+    def _repeated(self) -> Part:
         start = self._place
         part = self._atom()
         after_atom = self._place
@@ -239,7 +140,7 @@ class _Reader(_Builder):
             case _:
                 return part
         self._place += 1
-        self._take("?")
+        self._is_lazy |= self._take("?")
         if self._char and self._char in "*+?{":
             raise _invalid("quantifier operand invalid")
         after = self._place
@@ -252,11 +153,11 @@ class _Reader(_Builder):
         self._place = after
         return self._chain(parts, low, unbounded=high is None) if high != 0 else self._nothing()
 
-    def _nothing(self) -> _Part:
+    def _nothing(self) -> Part:
         state = self.state()
-        return _Part(state, state)
+        return Part(state, state)
 
-    def _chain(self, parts: list[_Part], low: int, *, unbounded: bool) -> _Part:
+    def _chain(self, parts: list[Part], low: int, *, unbounded: bool) -> Part:
         """Return *parts* one behind the other, of which *low* must match, and the last perhaps again."""
         begin, end = self.state(), self.state()
         last = begin
@@ -268,7 +169,7 @@ class _Reader(_Builder):
         last.following.append(end)
         if unbounded:
             last.following.append(parts[-1].begin)
-        return _Part(begin, end)
+        return Part(begin, end)
 
     def _bounds(self) -> tuple[int, int | None]:
         close = self._pattern.find("}", self._place)
@@ -282,22 +183,17 @@ class _Reader(_Builder):
         self._place = close + 1
         return least, most
 
-    def _atom(self) -> _Part:
+    def _atom(self) -> Part:
         char = self._char
         self._place += 1
         match char:
             case "(":
-                if self._take("?") and not self._take(":"):
-                    raise NotSupported("lookaround in regular expressions is not supported")
-                part = self._alternatives()
-                if not self._take(")"):
-                    raise _invalid("parentheses () not balanced")
-                return part
+                return self._group()
             case ".":
-                return self.one(_any)
+                return self.one(any_character)
             case "^" | "$":
                 state = self.state(anchor=char)
-                return _Part(state, state)
+                return Part(state, state)
             case "[":
                 return self.one(self._bracket())
             case "\\":
@@ -306,7 +202,23 @@ class _Reader(_Builder):
                 raise _invalid("quantifier operand invalid")
         return self.character(char)
 
-    def _escape(self) -> _Part:
+    def _group(self) -> Part:
+        place, captures = self._place, not self._take("?")
+        if not captures and not self._take(":"):
+            raise NotSupported("lookaround in regular expressions is not supported")
+        if captures and self._first_group is None:
+            self._first_group = place
+        part = self._alternatives()
+        if not self._take(")"):
+            raise _invalid("parentheses () not balanced")
+        if not captures or place != self._first_group:
+            return part
+        begin, end = self.state(anchor="("), self.state(anchor=")")
+        begin.following.append(part.begin)
+        part.end.following.append(end)
+        return Part(begin, end)
+
+    def _escape(self) -> Part:
         char = self._char
         if not char:
             raise _invalid("invalid escape \\ sequence")

@@ -34,6 +34,7 @@ _DATABASE: Final = "walsender"
 
 
 _CATALOG: Final = "pg_catalog"
+_SCHEMAS: Final = frozenset({_CATALOG, "information_schema"})
 
 
 def _as_query(body: Select | Values | SetOperation | Query) -> Query:
@@ -253,7 +254,7 @@ class QueryReader(ExpressionReader):
             raise SqlSyntaxError(
                 f"improper qualified name (too many dotted names): {'.'.join(names)}", at + 1
             )
-        if len(names) > 1 and (names[-2] != _CATALOG or names[0] not in {_CATALOG, _DATABASE}):
+        if len(names) > 1 and (names[-2] not in _SCHEMAS or names[0] not in {*_SCHEMAS, _DATABASE}):
             raise UndefinedTable(f'relation "{".".join(names)}" does not exist', at + 1)
         return tuple(names)
 

@@ -52,9 +52,11 @@ class SourceCompiler(ExpressionCompiler):
         name = table.names[-1]
         plan = outer.find_common(name) if len(table.names) == 1 else None
         if plan is None:
-            relation = self._environment.relation(name)
+            is_catalog = len(table.names) == 1 or table.names[-2] == "pg_catalog"
+            relation = self._environment.relation(name if is_catalog else ".".join(table.names[-2:]))
             if relation is None:
-                raise UndefinedTable(f'relation "{".".join(table.names)}" does not exist', table.at + 1)
+                whole, hint = ".".join(table.names), self._environment.relations_hint
+                raise UndefinedTable(f'relation "{whole}" does not exist', table.at + 1, hint=hint)
             rows = relation.rows
             plan = Plan(relation.columns, lambda _: list(rows()))
         return self._aliased(plan, table.alias or name, table.columns, table.at)

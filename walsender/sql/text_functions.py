@@ -10,6 +10,8 @@ from walsender.wire import encode_text
 from .budget import check_length
 from .environment import Environment, Function
 from .errors import InvalidArgument
+from .pattern_search import found
+from .patterns import regular_expression
 from .types import (
     ANY,
     BOOL,
@@ -27,6 +29,10 @@ def _substring(_: Environment, text: str, start: int, count: int | None = None) 
     if count < 0:
         raise NegativeLength("negative substring length not allowed")
     return text[max(start - 1, 0) : max(start - 1 + count, 0)]
+
+
+def _substring_of_pattern(environment: Environment, text: str, pattern: str) -> str | None:
+    return found(regular_expression(pattern, ignore_case=False), text, environment.budget)
 
 
 class NegativeLength(InvalidArgument, sqlstate="22011"):
@@ -98,7 +104,7 @@ def _quote_literal(_: Environment, text: str) -> str:
 def text_functions() -> list[Function]:
     """Return them."""
     one, two = (TEXT,), (TEXT, TEXT)
-    found = [
+    functions = [
         Function("length", one, INT4, lambda _, text: len(text)),
         Function("char_length", one, INT4, lambda _, text: len(text)),
         Function("octet_length", one, INT4, lambda _, text: len(encode_text(text))),
@@ -123,16 +129,19 @@ def text_functions() -> list[Function]:
         Function("concat_ws", (TEXT, ANY), TEXT, _concat_ws, strict=False, variadic=True),
         Function("concat", (ANY,), TEXT, _concat, strict=False, variadic=True),
     ]
-    found += [
+    functions += [
         Function(name, (TEXT, INT4, INT4), TEXT, _substring, optional=1) for name in ("substring", "substr")
     ]
-    found += [
+    functions.append(Function("substring", two, TEXT, _substring_of_pattern))
+    functions += [
         Function(name, (TEXT, INT4, TEXT), TEXT, _padding(before=before), optional=1)
         for name, before in (("lpad", True), ("rpad", False))
     ]
     sides = (("btrim", True, True), ("ltrim", True, False), ("rtrim", False, True))
-    found += [Function(name, two, TEXT, _trimming(left, right), optional=1) for name, left, right in sides]
-    return found
+    functions += [
+        Function(name, two, TEXT, _trimming(left, right), optional=1) for name, left, right in sides
+    ]
+    return functions
 
 
 def _concat_ws(_: Environment, separator: str | None, *texts: str | None) -> str | None:

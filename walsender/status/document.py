@@ -134,13 +134,15 @@ def _retained(slot: ReplicationSlot, server: Snapshot) -> int | None:
 
 
 def _slot(slot: ReplicationSlot, server: Snapshot) -> dict[str, Any]:
+    wal_status, safe_wal_size = server.availability_of(slot)
     return {
         "slot_name": slot.name,
         "temporary": slot.temporary,
         "active_pid": slot.owner,
         "restart_lsn": _lsn(slot.restart_lsn),
-        "wal_status": slot.wal_status,
-        "safe_wal_size": server.safe_wal_size(slot),
+        "inactive_since": slot.inactive_since,
+        "wal_status": wal_status,
+        "safe_wal_size": safe_wal_size,
         "invalidation_reason": slot.invalidation_reason or None,
         "retained_bytes": _retained(slot, server),
     }

@@ -1,12 +1,12 @@
 """
 The metrics, as a collector of ``prometheus_client``.
 
-Where postgres_exporter has a name for a thing, that name and its labels: those of its queries on
-``pg_stat_replication`` and ``pg_replication_slots`` and of its collectors ``replication_slot`` and
-``stat_wal_receiver``.  Everything else is ``walsender_…``.  What is not known has no sample.
+Where postgres_exporter has a name for a thing, that name and its labels: those of its collectors
+``stat_replication``, ``replication_slots`` and ``stat_wal_receiver``, and the names that those of slots had
+before its version 0.20.  Everything else is ``walsender_…``.  What is not known has no sample.
 
-Source: postgres_exporter, cmd/postgres_exporter/queries.go and namespace.go,
-collector/pg_replication_slot.go, collector/pg_stat_walreceiver.go.
+Source: postgres_exporter, collector/pg_stat_replication.go, collector/pg_replication_slots.go,
+collector/pg_stat_walreceiver.go.
 """
 
 from __future__ import annotations
@@ -39,10 +39,6 @@ if TYPE_CHECKING:
 # So it rests in between, for as short as the kernel can; a sample costs some 20 µs.
 _REST: Final = 0.00001  # seconds
 _REST_EVERY: Final = 16  # samples
-
-_STREAMING: Final = 2.0
-"""What postgres_exporter calls a wal receiver that is streaming."""
-
 
 _Item = TypeVar("_Item")
 
@@ -158,10 +154,14 @@ def _upstream(receiver: ReceiverStatus | None) -> Iterator[Metric]:
         {},
         receiver.lag,
     )
-    labels = {"upstream_host": receiver.upstream_address.get("host", ""), "slot_name": receiver.slot_name}
+    labels = {
+        "upstream_host": receiver.upstream_address.get("host", ""),
+        "slot_name": receiver.slot_name,
+        "status": "streaming",
+    }
     for column, help_text, value in (
-        ("status", "2: streaming.", _STREAMING),
         ("receive_start_lsn", "Where the stream began.", receiver.start_lsn),
+        ("receive_start_tli", "Its timeline then.", receiver.timeline),
         ("flushed_lsn", "Up to where it is durable.", receiver.flushed_lsn),
         ("received_tli", "Its timeline.", receiver.timeline),
         ("last_msg_send_time", "When the upstream sent its last message.", receiver.sent_at),
@@ -205,7 +205,8 @@ def client_address(entry: WalSenderEntry) -> str:
 
 
 def _stat_replication(server: Snapshot) -> Iterator[Metric]:
-    labels = ("application_name", "client_addr", "state", "slot_name")
+    labels = ("application_name", "client_addr", "state", "slot_name", "pid")
+    slots = {slot.owner: slot.name for slot in server.slots}
     end = GaugeMetricFamily(
         "pg_stat_replication_pg_current_wal_lsn_bytes", "WAL position in bytes.", labels=labels
     )
@@ -213,9 +214,8 @@ def _stat_replication(server: Snapshot) -> Iterator[Metric]:
         "pg_stat_replication_pg_wal_lsn_diff", "WAL that the standby has not replayed.", labels=labels
     )
     for entry in _resting(server.walsenders):
-        # pg_stat_replication has no slot_name, and postgres_exporter puts the pid there: only with it
-        # no two series of one scrape are the same.
-        names = (entry.application_name, client_address(entry), entry.state, str(entry.process_id))
+        slot_name = slots.get(entry.process_id, "")
+        names = (entry.application_name, client_address(entry), entry.state, slot_name, str(entry.process_id))
         end.add_metric(names, server.flush_position)
         if entry.replay_lsn:
             lag.add_metric(names, server.flush_position - server.geometry.position(entry.replay_lsn))
@@ -264,37 +264,38 @@ def _standbys(server: Snapshot) -> Iterator[Metric]:
 
 
 def _slots(server: Snapshot) -> Iterator[Metric]:
-    old, new = ("slot_name", "database"), ("slot_name", "slot_type")
+    old, typed = ("slot_name", "database"), ("slot_name", "slot_type")
     active = GaugeMetricFamily("pg_replication_slots_active", "Whether it is in use.", labels=old)
     held_back = GaugeMetricFamily(
         "pg_replication_slots_pg_wal_lsn_diff", "WAL that is kept for it, in bytes.", labels=old
     )
-    is_active = GaugeMetricFamily("pg_replication_slot_slot_is_active", "Whether it is in use.", labels=new)
-    current = GaugeMetricFamily(
-        "pg_replication_slot_slot_current_wal_lsn", "WAL position in bytes.", labels=new
-    )
-    safe = GaugeMetricFamily(
-        "pg_replication_slot_safe_wal_size_bytes",
-        "WAL that may still come before it loses what it needs.",
-        labels=new,
-    )
-    status = GaugeMetricFamily(
-        "pg_replication_slot_wal_status", "1 for the status that it has.", labels=(*new, "wal_status")
-    )
     for slot in server.slots:
-        names, typed = (slot.name, ""), (slot.name, "physical")
-        in_use = slot.owner is not None
-        active.add_metric(names, in_use)
-        is_active.add_metric(typed, in_use)
-        current.add_metric(typed, server.flush_position)
+        names = (slot.name, "")
+        active.add_metric(names, slot.owner is not None)
         if slot.restart_lsn:
-            kept = server.flush_position - server.geometry.position(slot.restart_lsn)
-            held_back.add_metric(names, kept)
-        if (size := server.safe_wal_size(slot)) is not None:
-            safe.add_metric(typed, size)
-        if slot.wal_status is not None:
-            status.add_metric((*typed, slot.wal_status), 1)
-    yield from (active, held_back, is_active, current, safe, status)
+            held_back.add_metric(names, server.flush_position - server.geometry.position(slot.restart_lsn))
+    yield from (active, held_back)
+    for prefix in ("pg_replication_slots", "pg_replication_slot"):
+        is_active = GaugeMetricFamily(f"{prefix}_slot_is_active", "Whether it is in use.", labels=typed)
+        current = GaugeMetricFamily(f"{prefix}_slot_current_wal_lsn", "WAL position in bytes.", labels=typed)
+        safe = GaugeMetricFamily(
+            f"{prefix}_safe_wal_size_bytes",
+            "WAL that may still come before it loses what it needs.",
+            labels=typed,
+        )
+        status = GaugeMetricFamily(
+            f"{prefix}_wal_status", "1 for the status that it has.", labels=(*typed, "wal_status")
+        )
+        for slot in server.slots:
+            names = (slot.name, "physical")
+            is_active.add_metric(names, slot.owner is not None)
+            current.add_metric(names, server.flush_position)
+            wal_status, size = server.availability_of(slot)
+            if size is not None:
+                safe.add_metric(names, size)
+            if wal_status is not None:
+                status.add_metric((*names, wal_status), 1)
+        yield from (is_active, current, safe, status)
 
 
 def expose(picture: Picture, accept: str) -> tuple[str, bytes]:

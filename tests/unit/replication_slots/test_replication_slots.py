@@ -58,6 +58,33 @@ class CreateTests(SlotsTestCase):
                 (error.sqlstate, error.message, error.hint),
             )
 
+    def test_inactiveSince(self) -> None:
+        """From when it is made, found or let go of until somebody streams with it; not once it is lost."""
+        self.clock.advance(5)
+        self.slots.create("a", HERE, restart_lsn=LSN(5))
+        self.slots.create("t", HERE, temporary=True)
+        a, t = self.slots.get("a"), self.slots.get("t")
+        assert a is not None
+        assert t is not None
+        self.assertEqual((5.0, 5.0), (a.inactive_since, t.inactive_since))
+        self.clock.advance(1)
+        held = self.slots.acquire("a", HERE), self.slots.acquire("t", HERE)
+        self.assertEqual((None, None), (a.inactive_since, t.inactive_since))
+        self.clock.advance(1)
+        for one in held:
+            one.release()
+        self.assertEqual((7.0, 7.0), (a.inactive_since, t.inactive_since))
+        self.successResultOf(self.slots.stop())
+        self.clock.advance(1)
+        again = self.make(2)
+        again.load()
+        (found,) = again
+        self.assertEqual(("a", 8.0), (found.name, found.inactive_since))
+        lost = again.acquire("a", HERE)
+        again.invalidate({"a"})
+        lost.release()
+        self.assertIsNone(found.inactive_since)
+
     def test_tooManyOnDisk(self) -> None:
         """A start with more slots than the setting permits is refused: none is forgotten silently."""
         for name in "abc":

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from walsender.errors import DiskFull
 from walsender.lsn import LSN
-from walsender.retention import Limits, WalStatus
+from walsender.retention import Limits
 from walsender.retention.remover import BATCH, INTERVAL
 from walsender.source import SegmentUnavailable
 from walsender.source.removal import MAY_REMOVE_WAL
@@ -84,22 +84,24 @@ class RemoverTests(RetentionTestCase):
     def test_status(self) -> None:
         """A slot's status goes from reserved to lost, as on a PostgreSQL server; without WAL it has none."""
         relay = self.relay(limits=Limits(keep=MIB, slots=3 * MIB))
-        seen = []
         for number in (6, 5, 3):
-            name = f"s{number}"
-            relay.slots.create(name, HERE, restart_lsn=LSN(number * MIB))
-            slot = relay.slots.get(name)
-            assert slot is not None
-            seen.append(relay.remover.status_of(slot))
+            relay.slots.create(f"s{number}", HERE, restart_lsn=LSN(number * MIB))
         relay.slots.create("none", HERE)
-        none = relay.slots.get("none")
-        assert none is not None
-        seen.append(relay.remover.status_of(none))
+        before = relay.remover.availability()
+        end = relay.source.flush_position
+        expected = {
+            "s6": ("reserved", 10 * MIB - end),
+            "s5": ("extended", 9 * MIB - end),
+            "s3": ("unreserved", 7 * MIB - end),
+            "none": (None, None),
+        }
+        self.assertEqual(expected, before)
+        self.assertLess(before["s3"].safe_wal_size or 0, 0)
         relay.remover.start()
-        seen.append(relay.remover.status_of(slot))
-        self.assertEqual(
-            [WalStatus.RESERVED, WalStatus.EXTENDED, WalStatus.UNRESERVED, None, WalStatus.LOST], seen
-        )
+        self.assertEqual(expected | {"s3": ("lost", None)}, relay.remover.availability())
+        relay.slots.create("much", HERE, restart_lsn=LSN(MIB))
+        relay.remover.reconfigure(Limits())
+        self.assertEqual(("reserved", None), relay.remover.availability()["much"])
 
     def test_slotInUse(self) -> None:
         """Whose stream uses a slot that is lost is named in the log, and told."""

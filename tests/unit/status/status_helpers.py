@@ -6,7 +6,7 @@ from typing import Any
 
 from walsender.console import ServerView
 from walsender.lsn import LSN
-from walsender.replication_slots import ReplicationSlot
+from walsender.replication_slots import Availability, ReplicationSlot
 from walsender.sender import SlotTable
 from walsender.sender.slot_table import STREAMING, WalSenderEntry
 from walsender.settings import Settings
@@ -43,6 +43,7 @@ class Watched:
         self.outage: NotReceiving | None = None
         self.upstream = ""
         self.certificate_end: float | None = None
+        self.availability = {"used": Availability("extended", 0x300000), "gone": Availability("lost")}
         self.standby = WalSenderEntry(
             *(7, "10.0.0.1", 4000, 900.0, "repl", 'st"1', STREAMING, LSN(0x480000)),
             *(LSN(0x470000), LSN(0x460000), LSN(0x450000), 0.5, 1.5, 2.5, 999.0),
@@ -53,7 +54,7 @@ class Watched:
             self.table.reserve(entry)
         self.slots: Any = [
             ReplicationSlot("used", temporary=False, restart_lsn=LSN(0x300000), owner=7),
-            ReplicationSlot("gone", temporary=False, invalidation_reason="wal_removed"),
+            ReplicationSlot("gone", temporary=False, invalidation_reason="wal_removed", inactive_since=900.5),
             ReplicationSlot("new", temporary=True),
         ]
         settings = describe(Settings.load([("wal_directory", "/"), *options]))
@@ -70,4 +71,5 @@ class Watched:
             conninfo=lambda: self.upstream,
             directory=lambda: directory,
             certificate_end=lambda: self.certificate_end,
+            availability=lambda: self.availability,
         )

@@ -55,8 +55,9 @@ class MetricsTests(SynchronousTestCase):
         labels = {
             "application_name": 'st"1',
             "client_addr": "10.0.0.1",
-            "slot_name": "7",
+            "slot_name": "used",
             "state": "streaming",
+            "pid": "7",
         }
         self.check(
             {
@@ -99,8 +100,9 @@ class MetricsTests(SynchronousTestCase):
         exporter = {
             "application_name": "pg_receivewal",
             "client_addr": "",
-            "slot_name": "8",
+            "slot_name": "",
             "state": "startup",
+            "pid": "8",
         }
         self.check({"pg_stat_replication_pg_wal_lsn_diff": None}, **exporter)
 
@@ -112,8 +114,7 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual(0x380000, self.value("walsender_sent_bytes_total"))
 
     def test_slots(self) -> None:
-        """A slot says what it holds back and how it is, in both of postgres_exporter's forms."""
-        self.watched.view = Watched(("max_slot_wal_keep_size", "4MB")).view
+        """A slot says what it holds back and how it is, in each of postgres_exporter's forms."""
         for name, active, kept, safe in (
             ("used", 1, 0x200000, 0x300000),
             ("gone", 0, None, None),
@@ -124,22 +125,24 @@ class MetricsTests(SynchronousTestCase):
                 slot_name=name,
                 database="",
             )
-            self.check(
-                {
-                    "pg_replication_slot_slot_is_active": active,
-                    "pg_replication_slot_slot_current_wal_lsn": END,
-                    "pg_replication_slot_safe_wal_size_bytes": safe,
-                },
-                slot_name=name,
-                slot_type="physical",
-            )
-        for name, status, value in (("used", "reserved", 1), ("gone", "lost", 1), ("new", "reserved", None)):
-            self.check(
-                {"pg_replication_slot_wal_status": value},
-                slot_name=name,
-                slot_type="physical",
-                wal_status=status,
-            )
+            for prefix in ("pg_replication_slot", "pg_replication_slots"):
+                self.check(
+                    {
+                        f"{prefix}_slot_is_active": active,
+                        f"{prefix}_slot_current_wal_lsn": END,
+                        f"{prefix}_safe_wal_size_bytes": safe,
+                    },
+                    slot_name=name,
+                    slot_type="physical",
+                )
+        for name, status, value in (("used", "extended", 1), ("gone", "lost", 1), ("new", "reserved", None)):
+            for prefix in ("pg_replication_slot", "pg_replication_slots"):
+                self.check(
+                    {f"{prefix}_wal_status": value},
+                    slot_name=name,
+                    slot_type="physical",
+                    wal_status=status,
+                )
 
     def test_relay(self) -> None:
         """A relay says whether it receives, and if so from where and how far."""
@@ -163,7 +166,7 @@ class MetricsTests(SynchronousTestCase):
         )
         self.check(
             {
-                "pg_stat_wal_receiver_status": 2,
+                "pg_stat_wal_receiver_receive_start_tli": 1,
                 "pg_stat_wal_receiver_flushed_lsn": END,
                 "pg_stat_wal_receiver_receive_start_lsn": 0x200000,
                 "pg_stat_wal_receiver_latest_end_lsn": END + 0x100,
@@ -172,6 +175,7 @@ class MetricsTests(SynchronousTestCase):
             },
             upstream_host="primary",
             slot_name="relay_slot",
+            status="streaming",
         )
 
     def test_beforeThereIsWal(self) -> None:

@@ -165,7 +165,7 @@ class PageTests(SiteTestCase):
         self.assertEqual(["bad", "ok"], reader.classes["standby-rows"])
         self.assertEqual(["bad", "warn", "ok"], reader.classes["slot-rows"])
         self.assertEqual(
-            ["used", "active", "reserved", "0/300000", "2.00 MB"], reader.rows["slot-rows"][2][:5]
+            ["used", "active", "extended", "0/300000", "2.00 MB"], reader.rows["slot-rows"][2][:5]
         )
         ((timeline, *_, held, gaps),) = reader.rows["timeline-rows"]
         self.assertEqual(("1", "4.00 MB", "0/300000 to 0/400000"), (timeline, held, gaps))
