@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 from twistd_helpers import Refusals, Twistd, make_wal, small_place
 
-from walsender.testing.processes import wait_until
+from walsender.testing.installation import PostgresInstallation
+from walsender.testing.processes import clean_environment, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +67,83 @@ def test_rules(place: Path) -> None:
             assert answer(twistd, user, "third") == f'password authentication failed for user "{user}"'
         assert "Traceback" not in twistd.log_text()
         assert "first" not in twistd.log_text()
+    finally:
+        twistd.kill()
+
+
+def console(twistd: Twistd, user: str, database: str, password: str, statement: str = "SELECT 1") -> str:
+    """Return what a client of the console is answered, or the error that it gets."""
+    options = {"user": user, "dbname": database, "password": password, "passfile": "/dev/null"}
+    try:
+        with psycopg.connect(
+            host="127.0.0.1", port=twistd.port, sslmode="disable", autocommit=True, **options
+        ) as connection:
+            return str(connection.execute(statement.encode()).fetchone())
+    except psycopg.Error as error:
+        return str(error).partition("FATAL:  ")[2] or str(error).partition("\n")[0]
+
+
+def test_console(place: Path) -> None:
+    """The database column decides about the console: ``replication`` is not meant, and neither is it in ``all``."""
+    (place / "hba").write_text(
+        "host replication repl,admin all scram-sha-256\n"
+        "host walsender monitor,admin all scram-sha-256\n"
+        "host all looker all scram-sha-256\n"
+        'host "replication" odd all scram-sha-256\n'
+        "host walsender refused all reject\n"
+    )
+    users = ("repl", "monitor", "admin", "looker", "odd", "refused")
+    (place / "users").write_text("".join(f'"{user}" "secret-{user}"\n' for user in users))
+    (place / "users").chmod(0o600)
+    twistd = walsender(place, "--hba-file", "hba", "--auth-file", "users")
+    let_in = "(1,)"
+    no_entry = 'no pg_hba.conf entry for host "127.0.0.1", user "{}", database "{}", no encryption'
+    try:
+        for user, database, expected in (
+            ("monitor", "walsender", let_in),
+            ("monitor", "other", no_entry.format("monitor", "other")),
+            ("monitor", "replication", no_entry.format("monitor", "replication")),
+            ("admin", "walsender", let_in),
+            ("repl", "walsender", no_entry.format("repl", "walsender")),
+            ("repl", "replication", no_entry.format("repl", "replication")),
+            ("looker", "anything", let_in),
+            ("odd", "replication", let_in),
+            ("odd", "walsender", no_entry.format("odd", "walsender")),
+            (
+                *("refused", "walsender"),
+                'pg_hba.conf rejects connection for host "127.0.0.1", user "refused", '
+                'database "walsender", no encryption',
+            ),
+        ):
+            assert console(twistd, user, database, f"secret-{user}") == expected, (user, database)
+        wrong = 'password authentication failed for user "monitor"'
+        assert console(twistd, "monitor", "walsender", "secret-admin") == wrong
+        # Who replicates is another question, and who may do both may act.
+        replicates = [user for user in users if answer(twistd, user, f"secret-{user}") == ""]
+        assert replicates == ["repl", "admin"]
+        act = "SELECT pg_reload_conf()"
+        for user, expected in (
+            ("admin", "(True,)"),
+            ("monitor", "permission denied for function pg_reload_conf"),
+            ("looker", "permission denied for function pg_reload_conf"),
+        ):
+            assert console(twistd, user, "walsender", f"secret-{user}", act) == expected
+        psql = subprocess.run(
+            [
+                PostgresInstallation.embedded(18).program("psql"),
+                *("-X", "-At", "-h", "127.0.0.1", "-p", str(twistd.port), "-U", "monitor", "-d", "walsender"),
+                *("-c", "SELECT current_user, setting FROM pg_settings WHERE name = 'hba_file'"),
+                *("-c", "SELECT current_user, setting FROM pg_settings WHERE name = 'fsync'"),
+            ],
+            env=clean_environment() | {"PGPASSWORD": "secret-monitor"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert psql.stdout == "monitor|on\n"  # where files are is not for everybody
+        assert "secret-" not in twistd.log_text()
+        assert "Traceback" not in twistd.log_text()
     finally:
         twistd.kill()
 
