@@ -84,7 +84,7 @@ def console(twistd: Twistd, user: str, database: str, password: str, statement: 
 
 
 def test_console(place: Path) -> None:
-    """The database column decides about the console: ``replication`` is not meant, and neither is it in ``all``."""
+    """The database column decides about the console, which ``replication`` does not mean."""
     (place / "hba").write_text(
         "host replication repl,admin all scram-sha-256\n"
         "host walsender monitor,admin all scram-sha-256\n"
@@ -97,6 +97,8 @@ def test_console(place: Path) -> None:
     (place / "users").chmod(0o600)
     twistd = walsender(place, "--hba-file", "hba", "--auth-file", "users")
     let_in = "(1,)"
+    where = 'host "127.0.0.1", user "refused", database "walsender", no encryption'
+    rejected = f"pg_hba.conf rejects connection for {where}"
     no_entry = 'no pg_hba.conf entry for host "127.0.0.1", user "{}", database "{}", no encryption'
     try:
         for user, database, expected in (
@@ -109,11 +111,7 @@ def test_console(place: Path) -> None:
             ("looker", "anything", let_in),
             ("odd", "replication", let_in),
             ("odd", "walsender", no_entry.format("odd", "walsender")),
-            (
-                *("refused", "walsender"),
-                'pg_hba.conf rejects connection for host "127.0.0.1", user "refused", '
-                'database "walsender", no encryption',
-            ),
+            ("refused", "walsender", rejected),
         ):
             assert console(twistd, user, database, f"secret-{user}") == expected, (user, database)
         wrong = 'password authentication failed for user "monitor"'
