@@ -29,12 +29,12 @@ from walsender.lsn import LSN
 from walsender.reply_timeout import ReplyTimeout
 from walsender.sender.commands import ahead_of_flush, not_in_history
 from walsender.sender.interfaces import IStreamOwner, IWalConsumer
-from walsender.sender.lag import StandbyLag
 from walsender.sender.producer import WalProducer
 from walsender.sender.repeated_report import RepeatedReport
+from walsender.sender.reports import StandbyReports
 from walsender.sender.slot_table import CATCHUP, STOPPING, STREAMING, WalSenderEntry
 from walsender.sender.states import ShutdownBegun, State, StreamFailed, TimelineEnded
-from walsender.wire import HotStandbyFeedback, ReadyForQuery, StandbyStatusUpdate, from_pg_timestamp
+from walsender.wire import ReadyForQuery, StandbyStatusUpdate
 from walsender.wire.dialect import Dialect, ModernDialect
 
 if TYPE_CHECKING:
@@ -57,13 +57,6 @@ _UNLIMITED_HOLD: Final = 60.0  # seconds
 
 # How long a peer may take to read our last words.
 LINGER: Final = 10.0  # seconds
-
-_FIRST_TRANSACTION: Final = 3  # below are numbers with a meaning of their own
-
-
-def _full_transaction_id(epoch: int, transaction_id: int) -> int:
-    """Return a transaction id with its epoch in the high half; 0 for none."""
-    return epoch << 32 | transaction_id if transaction_id >= _FIRST_TRANSACTION else 0
 
 
 class IStreamHost(Protocol):
@@ -141,7 +134,7 @@ class Stream:
             slot.invalidated = self._slot_invalidated
         self._timeline = timeline
         self._producer = WalProducer(source, dialect, consumer, self, clock, timeline, start)
-        self._lag = StandbyLag()
+        self._reports = StandbyReports(entry, source.geometry, clock, slot)
         self._start = start
         self._hold: IDelayedCall | None = None
         if held:
@@ -150,7 +143,6 @@ class Stream:
         self._draining = False
         self._may_ask_at = 0.0
         self._asking_later: IDelayedCall | None = None
-        self._reported: tuple[int, int, int] | None = None
         self._over = False
         self._linger: IDelayedCall | None = None
         self.ending = False
@@ -181,7 +173,7 @@ class Stream:
         if isinstance(message, StandbyStatusUpdate):
             self._status_received(message)
         else:
-            self._feedback_received(message)
+            self._reports.feedback_received(message)
 
     def copy_done_received(self) -> None:
         """The client ends the stream, or answers our end of it."""
@@ -250,7 +242,7 @@ class Stream:
 
     def wal_available(self, position: int) -> None:
         """See `IStreamOwner`."""
-        self._lag.advanced(position, self._clock.seconds())
+        self._reports.wal_available(position)
         if self._idle is not None:
             self._idle.expect_another()
         if self._hold is not None and position >= self._start:
@@ -327,39 +319,14 @@ class Stream:
         lsn = self._geometry.lsn
         self.refuse(ahead_of_flush(lsn(self._start), lsn(self._source.flush_position)))
 
-    def _feedback_received(self, feedback: HotStandbyFeedback) -> None:
-        """
-        Keep what transactions the standby still needs.
-
-        PostgreSQL ignores what is ahead of its own transaction counter, or so far behind
-        that it has wrapped around.  There is no such counter here, so all is believed but
-        for numbers that no transaction has.
-
-        Source: PostgreSQL, src/backend/replication/walsender.c, ProcessStandbyHSFeedbackMessage.
-        """
-        self._entry.xmin = _full_transaction_id(feedback.epoch, feedback.xmin)
-        self._entry.catalog_xmin = _full_transaction_id(feedback.catalog_epoch, feedback.catalog_xmin)
-
     def _status_received(self, status: StandbyStatusUpdate) -> None:
         self._producer.client_has_spoken()
-        entry, geometry, lag = self._entry, self._geometry, self._lag
-        reported = (status.write_lsn, status.flush_lsn, status.replay_lsn)
-        if reported != self._reported or not lag.settled:  # thousands of idle standbys say the same again
-            self._reported = reported
-            write, flush, replay = map(geometry.position, reported)
-            # Made comparable on the way: the end of a log file is the start of the next.
-            entry.write_lsn, entry.flush_lsn, entry.replay_lsn = map(geometry.lsn, (write, flush, replay))
-            lag.replied(write, flush, replay, geometry.position(entry.sent_lsn), self._clock.seconds())
-            entry.write_lag, entry.flush_lag, entry.replay_lag = lag.write, lag.flush, lag.replay
-        # A start that is held says nothing about WAL of ours, and moves no slot.
-        if self._slot is not None and not self.is_held:
-            self._slot.advance(entry.flush_lsn)
-        entry.reply_time = from_pg_timestamp(status.sent_at_us)
+        self._reports.status_received(status, of_ours=not self.is_held)
         if status.reply_requested and self._host.state is not State.ENDING:
             self._producer.send_keepalive(reply_requested=False)
         if self._draining:
             self._check_drained()
-        elif self._idle is not None and lag.settled:
+        elif self._idle is not None and self._reports.settled:
             self._idle.rest(self._repetition(status))
 
     def _repetition(self, status: StandbyStatusUpdate) -> RepeatedReport | None:
