@@ -21,11 +21,13 @@ class WalsenderError(Exception):
     :ivar detail: further facts, or ``None``.
     :ivar hint: what to do about it, or ``None``.
     :ivar log_detail: what the log says beside, and the client must not know; or ``None``.
+    :ivar position: of the character in a statement that is to blame, counted from 1; 0: none.
     """
 
     # Of the class; but what another server said keeps that server's code.
     sqlstate: str = "XX000"
     severity: ClassVar[str] = "ERROR"
+    position: int = 0
 
     def __init_subclass__(cls, *, sqlstate: str | None = None, severity: str | None = None) -> None:
         super().__init_subclass__()

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from twisted.python.failure import Failure
 
     from walsender.console.statements import Statements
+    from walsender.sender.connection_log import ConnectionLog
     from walsender.sql import Column, PgType
     from walsender.wire import FrontendMessage
     from walsender.wire.extended import ExtendedMessage
@@ -82,7 +83,13 @@ _AT_ONCE: Final = 500  # characters: what is read in less than a millisecond is 
 
 
 class IPhaseHost(Protocol):
-    """What a session needs of the connection that it belongs to."""
+    """
+    What a session needs of the connection that it belongs to.
+
+    :ivar log: what is logged of it.
+    """
+
+    log: ConnectionLog
 
     @property
     def is_closed(self) -> bool:
@@ -247,6 +254,7 @@ class ConsolePhase:
     async def _simple(self, text: bytes) -> None:
         self._portals.pop("", None)
         self._prepared.pop("", None)
+        self._host.log.statement = text
         try:
             _check_length(len(text))
             statements = (
@@ -264,6 +272,7 @@ class ConsolePhase:
                 self._write(CommandComplete(result.complete(len(result.rows))).encode())
         except WalsenderError as error:
             self._fail(error)
+        self._host.log.statement = b""
         self._statement_over()
         self._write(self.ready)
 
@@ -303,6 +312,7 @@ class ConsolePhase:
             if error.severity == "FATAL":
                 raise
             self._fail(error)
+        self._host.log.statement = b""
 
     async def _answer(self, message: ExtendedMessage) -> None:
         match message:
@@ -319,6 +329,7 @@ class ConsolePhase:
                 self._write(CLOSE_COMPLETE)
 
     async def _parse(self, message: Parse) -> None:
+        self._host.log.statement = message.text
         if message.name and message.name in self._prepared:
             raise DuplicateStatement(f'prepared statement "{message.name}" already exists')
         self._check_room(self._prepared, message.name, MAX_PREPARED)
@@ -356,6 +367,7 @@ class ConsolePhase:
 
     def _bind(self, message: Bind) -> None:
         prepared = self._find_prepared(message.statement)
+        self._host.log.statement = prepared.text
         self._check_room(self._portals, message.portal, MAX_PORTALS)
         if prepared.statement is None:
             self._portals[message.portal] = _Portal(prepared, None)
@@ -412,6 +424,7 @@ class ConsolePhase:
 
     async def _execute(self, message: Execute) -> None:
         portal = self._find_portal(message.portal)
+        self._host.log.statement = portal.prepared.text
         if portal.bound is None:
             self._write(EMPTY_QUERY_RESPONSE)
             return

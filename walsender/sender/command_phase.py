@@ -107,7 +107,9 @@ class CommandPhase:
 
     def _execute(self, text: bytes) -> None:
         command = self._factory.dialect.parse_command(text)
-        self._host.log.command(text)  # what cannot be read is in its error, as far as PostgreSQL says it
+        # What cannot be read is in its error, as far as PostgreSQL says it.
+        self._host.log.statement = text
+        self._host.log.command(text)
         found = self._find_history(command)
         if found is None:
             self._perform(command)
@@ -141,7 +143,7 @@ class CommandPhase:
             return
         answer = self._session.answers.answer(command)
         if isinstance(answer, bytes):
-            self._host.write(answer + READY)
+            self._complete(answer + READY)
         else:
             self._answer = answer
             answer.addBoth(self._answered)
@@ -152,8 +154,12 @@ class CommandPhase:
         if isinstance(result, Failure):
             self._host.failed(result)
         elif not self._host.is_closed:
-            self._host.write(result + READY)
+            self._complete(result + READY)
         self._host.input_wanted()
+
+    def _complete(self, answer: bytes) -> None:
+        self._host.log.statement = b""
+        self._host.write(answer)
 
     def _start_replication(self, command: StartReplication) -> None:
         source, dialect = self._factory.source, self._factory.dialect
@@ -165,7 +171,7 @@ class CommandPhase:
             assert isinstance(dialect, ModernDialect), "before 9.3 there is the current timeline only"
             if slot is not None:
                 slot.release()
-            self._host.write(dialect.stream_result(end.next_timeline, source.geometry.lsn(start)))
+            self._complete(dialect.stream_result(end.next_timeline, source.geometry.lsn(start)))
             return
         self._host.write(dialect.start_response())
         held = not dialect.waits_for_wal and check_not_ahead(command, source, end)

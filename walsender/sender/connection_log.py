@@ -7,13 +7,14 @@ have what is said of it at the beginning of the line.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from twisted.logger import Logger
 
 from walsender.sender.peer import peer_address, peer_text
-from walsender.wire import decode_text, printable
+from walsender.wire import decode_text, encode_text, printable
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -32,6 +33,7 @@ LINES_A_MINUTE: Final = 100
 """How many of the clients that are not let in have a line of their own when they go."""
 
 _LONGEST: Final = 2000  # characters, or bytes, of what quotes a client
+_MAY_BE_SECRET: Final = re.compile(rb"password|://[^/\s]*@", re.IGNORECASE)
 _HEADER_SIZE: Final = 5  # bytes: a message's type and length
 
 
@@ -86,6 +88,7 @@ class ConnectionLog:
     :ivar user: who it wants to be, or is; ``None``: not known yet.
     :ivar database: empty: it wants replication; ``None``: not known yet.
     :ivar entry: the client's entry in the table, once it is let in.
+    :ivar statement: what it has asked for, and what has not been answered yet.
     """
 
     _log = Logger()
@@ -100,6 +103,7 @@ class ConnectionLog:
         self._begun = factory.reactor.seconds()
         self.database: str | None = None
         self.entry: WalSenderEntry | None = None
+        self.statement: bytes | str = b""
 
     # walsender.server_log.ILogSession
 
@@ -205,7 +209,8 @@ class ConnectionLog:
             )
 
     def error(self, error: WalsenderError, severity: str) -> None:
-        """Log what the client is told, and what it is not."""
+        """Log what the client is told, and what it is not; with it what it had asked for is over."""
+        statement, self.statement = self._quotable_statement(), b""
         texts = [printable(text) for text in (error.detail, error.log_detail) if text is not None]
         detail = "; ".join(texts)
         self._log.error(
@@ -217,7 +222,18 @@ class ConnectionLog:
             more=f" ({detail})" if detail else "",
             detail=detail,
             hint=error.hint,
+            statement=statement,
+            position=error.position if statement else 0,
         )
+
+    def _quotable_statement(self) -> str:
+        """Return the beginning of what the client has asked for, unless it may have a password in it."""
+        text = self.statement
+        if _MAY_BE_SECRET.search(encode_text(text) if isinstance(text, str) else text):
+            return ""
+        more = "..." if len(text) > _LONGEST else ""
+        text = text[:_LONGEST]
+        return (text if isinstance(text, str) else decode_text(text)) + more
 
     def mistake(self, failure: Failure) -> None:
         """Log a mistake of ours, whole."""
@@ -226,6 +242,14 @@ class ConnectionLog:
     def started(self, lsn: LSN, timeline: int) -> None:
         """Log that WAL is on its way."""
         self._info("started streaming WAL at {lsn} on timeline {timeline}", lsn=lsn, timeline=timeline)
+
+    def waits(self, lsn: LSN, why: str) -> None:
+        """Log that a client is held up, and by what."""
+        self._info("waiting for WAL at {lsn}, which {why}", lsn=lsn, why=why)
+
+    def goes_on(self, lsn: LSN) -> None:
+        """Log that it is not any more."""
+        self._info("streaming goes on at {lsn}", lsn=lsn)
 
     def cut_off(self, pending: int) -> None:
         """Log that the client has gone after *pending* bytes of a message."""

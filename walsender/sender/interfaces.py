@@ -190,6 +190,12 @@ class IStreamOwner(Interface):
     def wal_available(position: int) -> None:
         """Everything before *position* may be sent; it may have been told before."""
 
+    def opening(position: int) -> None:
+        """WAL at *position* is not at hand yet."""
+
+    def opened(position: int) -> None:
+        """It is."""
+
     def caught_up() -> None:
         """Nothing is left to send for now."""
 

@@ -352,9 +352,13 @@ class WalProducer:
     def _open(self, start: int, end: int) -> None:
         self._opening = True
         self._cursor.open(start, end).addCallbacks(self._opened, self._open_failed)
+        if self._opening:
+            self._owner.opening(start)
 
     def _opened(self, _: None) -> None:
         self._opening = False
+        if not self._stopped:
+            self._owner.opened(self.sent_position)
         self._run()
 
     def _open_failed(self, failure: Failure) -> None:

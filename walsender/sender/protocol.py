@@ -245,6 +245,7 @@ class WalSender(Protocol):
     def stream_ended(self) -> None:
         """The transport is ours again; commands may come."""
         self._stream = None
+        self.log.statement = b""
         if self.factory.stopping:
             self.shut_down()
             return

@@ -28,6 +28,7 @@ from walsender.errors import AdminShutdown
 from walsender.lsn import LSN
 from walsender.reply_timeout import ReplyTimeout
 from walsender.sender.commands import ahead_of_flush, not_in_history
+from walsender.sender.delays import Delays
 from walsender.sender.interfaces import IStreamOwner, IWalConsumer
 from walsender.sender.producer import WalProducer
 from walsender.sender.repeated_report import RepeatedReport
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from walsender.errors import WalsenderError
     from walsender.replication_slots import HeldSlot
+    from walsender.sender.connection_log import ConnectionLog
     from walsender.sender.idle_sockets import IdleSocket
     from walsender.shared_timer import ITimer
     from walsender.source import IWalSource, TimelineEnd
@@ -60,7 +62,13 @@ LINGER: Final = 10.0  # seconds
 
 
 class IStreamHost(Protocol):
-    """What a stream needs of the protocol that it belongs to."""
+    """
+    What a stream needs of the protocol that it belongs to.
+
+    :ivar log: what is logged of it.
+    """
+
+    log: ConnectionLog
 
     def advance(self, event: type) -> None:
         """Move the state machine."""
@@ -136,9 +144,8 @@ class Stream:
         self._producer = WalProducer(source, dialect, consumer, self, clock, timeline, start)
         self._reports = StandbyReports(entry, source.geometry, clock, slot)
         self._start = start
-        self._hold: IDelayedCall | None = None
-        if held:
-            self._hold = clock.callLater(timeout or _UNLIMITED_HOLD, self._hold_expired)
+        self._delays = Delays(clock, host.log, self._geometry.lsn)
+        self._hold_for = (timeout or _UNLIMITED_HOLD) if held else 0.0
         self._ended: TimelineEnd | None = None
         self._draining = False
         self._may_ask_at = 0.0
@@ -155,6 +162,8 @@ class Stream:
 
     def start(self) -> None:
         """Begin to send."""
+        if self._hold_for:
+            self._delays.hold(self._start, self._source.flush_position, self._hold_for, self._hold_expired)
         self._producer.start()
 
     # From the client
@@ -245,8 +254,16 @@ class Stream:
         self._reports.wal_available(position)
         if self._idle is not None:
             self._idle.expect_another()
-        if self._hold is not None and position >= self._start:
-            self._release()
+        if self._delays.reached(position):
+            self._output_drained()  # but for a keepalive; what is sent from now on is waited for as ever
+
+    def opening(self, position: int) -> None:
+        """See `IStreamOwner`."""
+        self._delays.opening(position)
+
+    def opened(self, position: int) -> None:
+        """See `IStreamOwner`."""
+        self._delays.opened(position)
 
     def caught_up(self) -> None:
         """See `IStreamOwner`."""
@@ -258,7 +275,7 @@ class Stream:
 
     def timeline_ended(self, end: TimelineEnd) -> None:
         """See `IStreamOwner`."""
-        if self._hold is not None:
+        if self.is_held:
             # The standby has WAL of a branch that was left before it; no end of ours could tell it so.
             start, switchpoint = self._geometry.lsn(self._start), self._geometry.lsn(end.position)
             self.stream_failed(not_in_history(start, self._timeline, switchpoint))
@@ -296,26 +313,15 @@ class Stream:
 
         Source: PostgreSQL, src/backend/replication/walsender.c, WalSndLoop.
         """
-        if self._entry.state == CATCHUP and self._hold is None and self._producer.level:
+        if self._entry.state == CATCHUP and not self.is_held and self._producer.level:
             self._entry.state = STREAMING
 
     @property
     def is_held(self) -> bool:
         """Whether the start is still waited for: what the standby reports then is not about WAL of ours."""
-        return self._hold is not None
-
-    def _release(self) -> None:
-        """What was waited for is there."""
-        self._stop_holding()
-        self._output_drained()  # but for a keepalive; what is sent from now on is waited for as ever
-
-    def _stop_holding(self) -> None:
-        hold, self._hold = self._hold, None
-        if hold is not None and hold.active():
-            hold.cancel()
+        return self._delays.is_held
 
     def _hold_expired(self) -> None:
-        self._stop_holding()
         lsn = self._geometry.lsn
         self.refuse(ahead_of_flush(lsn(self._start), lsn(self._source.flush_position)))
 
@@ -403,7 +409,7 @@ class Stream:
             return
         self._over = True
         self._wake()
-        self._stop_holding()
+        self._delays.stop()
         self._release_slot()  # before the client can know that the stream is over
         self._producer.stopProducing()
         self._consumer.write(last_words)
@@ -433,7 +439,7 @@ class Stream:
 
     def _stop_timers(self) -> None:
         self._timeout.stop()
-        self._stop_holding()
+        self._delays.stop()
         for timer in (self._linger, self._asking_later):
             if timer is not None and timer.active():
                 timer.cancel()

@@ -17,17 +17,19 @@ def text_lines(record: Record, prefix: LinePrefix) -> list[str]:
     """
     Return *record* as PostgreSQL writes it to standard error.
 
-    Of a traceback the lines begin with a tab, so that nobody takes one for a message.
+    Where a text has several lines the others begin with a tab, so that nobody takes one for a message.
     """
     before = prefix.fill(record)
-    lines = [f"{before}{record.severity}:  {record.message}"]
+    place = f" at character {record.position}" if record.position else ""
+    lines = [f"{before}{record.severity}:  {record.message}{place}"]
     if record.detail is not None:
         lines.append(f"{before}DETAIL:  {record.detail}")
     if record.hint is not None:
         lines.append(f"{before}HINT:  {record.hint}")
-    if record.context is not None:
-        first, *rest = record.context.splitlines()
-        lines += [f"{before}CONTEXT:  {first}", *(f"\t{line}" for line in rest)]
+    for kind, text in (("CONTEXT", record.context), ("STATEMENT", record.statement)):
+        if text is not None:
+            first, *rest = text.split("\n")
+            lines += [f"{before}{kind}:  {first}", *(f"\t{line}" for line in rest)]
     return lines
 
 
@@ -55,6 +57,8 @@ def json_lines(record: Record) -> list[str]:
     fields["detail"] = record.detail
     fields["hint"] = record.hint
     fields["context"] = record.context
+    fields["statement"] = record.statement
+    fields["cursor_position"] = record.position or None
     if session is not None:
         fields["application_name"] = session.application_name
     fields["backend_type"] = backend_type(session)

@@ -59,6 +59,8 @@ class Record:
     :ivar severity: PostgreSQL's level, in capitals.
     :ivar message: one line; as *detail* and *hint* without control characters.
     :ivar context: a traceback, of several lines; ``None``: there is none, as it should be.
+    :ivar statement: what the client has asked for, perhaps of several lines.
+    :ivar position: of the character in it that is to blame, counted from 1; 0: none.
     """
 
     time: float
@@ -69,6 +71,8 @@ class Record:
     detail: str | None = None
     hint: str | None = None
     context: str | None = None
+    statement: str | None = None
+    position: int = 0
 
     @classmethod
     def of(cls, event: Mapping[str, Any], severity: str) -> Record:
@@ -83,6 +87,8 @@ class Record:
             _line(event.get("detail")),
             _line(event.get("hint")),
             None if failure is None else failure.getTraceback().rstrip("\n"),
+            "\n".join(map(printable, (event.get("statement") or "").split("\n"))) or None,
+            event.get("position") or 0,
         )
 
 
