@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -21,6 +22,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from walsender.sender.tls_writer import SHARE, TlsWriter, can_encrypt
+from walsender.sender.transport_drained import TransportDrained
 from walsender.testing.source import wal_bytes
 from walsender.testing.transport import ThrottledTransport
 
@@ -66,6 +68,25 @@ class Producing:
     def stopProducing(self) -> None:
         """See `IPushProducer`."""
         self.stopped = True
+
+
+class Waiting(Producing):
+    """Waits, when it has written its last message, until all is sent, as a consumer does."""
+
+    def __init__(self, messages: list[tuple[bytes, ...]], drained: Callable[[], object]) -> None:
+        super().__init__(messages)
+        self._drained = drained
+
+    def resumeProducing(self) -> None:
+        """See `IPushProducer`."""
+        writes = bool(self.messages)
+        super().resumeProducing()
+        if not writes:
+            self._drained()
+        elif not (self.messages or self.paused):
+            self.writer.unregisterProducer()
+            waiting = TransportDrained(self._drained, self.stopProducing)  # type: ignore[arg-type]
+            self.writer.registerProducer(waiting, False)
 
 
 class TlsWriterTests(SynchronousTestCase):
@@ -216,6 +237,31 @@ class TlsWriterTests(SynchronousTestCase):
         self.assertEqual([], producer.messages)
         self.client.bio_write(wire)
         self.assertTrue(self.exchange() == b"".join(map(b"".join, messages)))
+
+    def test_whoWaitsUntilAllIsSentIsTold(self) -> None:
+        """Wherever the last message ends among those that go to the socket in one call."""
+        wire = bytearray()
+
+        def take(data: bytes) -> int:
+            wire.extend(data)
+            return len(data)
+
+        self.patch(self.transport, "writeSomeData", take)
+        expected, drained = b"", []
+        with mock.patch("os.writev", lambda _, parts: take(b"".join(parts))):
+            for count in range(1, 40):
+                messages = self.messages(count)
+                expected += b"".join(map(b"".join, messages))
+                producer = Waiting(messages, partial(drained.append, count))
+                producer.writer = TlsWriter(self.transport)
+                producer.writer.registerProducer(producer, True)  # type: ignore[arg-type]
+                producer.resumeProducing()
+                while self.reactor.writers:
+                    self.turn()
+                producer.writer.unregisterProducer()
+        self.assertEqual(list(range(1, 40)), drained)
+        self.client.bio_write(wire)
+        self.assertTrue(self.exchange() == expected)
 
     def test_levelClient(self) -> None:
         """What comes when all was sent goes at once."""

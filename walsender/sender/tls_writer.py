@@ -168,16 +168,21 @@ class TlsWriter:
     def _encrypted(self) -> None:
         if self._over or not self._direct:
             self._leave()
-        elif self._share <= self._gathered:
-            # The last goes another way, so that the transport tells when the next may come.
-            last = self._parts.pop()
-            self._gathered -= len(last)
-            self._send()
-            self._parts.append(last)
-            self._gathered += len(last) + _FULL  # which is enough
+            return
+        is_enough = self._share <= self._gathered
+        if not is_enough and self._gathered < _GATHERED:
+            return
+        # The last stays.  Who waits until all is sent, from the end of this turn on, is told so by the
+        # transport, and that only if something is left to it.
+        last = self._parts.pop()
+        self._gathered -= len(last)
+        self._send()
+        self._parts.append(last)
+        self._gathered += len(last)
+        if is_enough:
+            self._gathered += _FULL  # so that the transport tells when the next may come
+        if is_enough or not self._direct:
             self._leave()
-        elif self._gathered >= _GATHERED:
-            self._send()
 
     def _send(self) -> None:
         """Have the socket take what is gathered."""
