@@ -101,6 +101,13 @@ def _directory_mode(path: str) -> int:
     return 0o750 if Path(path).stat().st_mode & _GROUP_MAY_READ == _GROUP_MAY_READ else 0o700
 
 
+def _calls_soon(reactor: IServerReactor) -> Callable[[Callable[[], object]], None]:
+    def call_soon(function: Callable[[], object]) -> None:
+        reactor.callFromThread(function)
+
+    return call_soon
+
+
 class _Archive:
     """What ``restore_command`` needs."""
 
@@ -150,7 +157,7 @@ class DirectorySupply:
         )
         self._archive = _Archive(reactor, settings)
         shelf = TemporaryShelf(run_in_thread, REAL_FILES, self.source)
-        self._fetching = Fetching(reactor, shelf, self.source, self._archive.providers(settings))
+        self._fetching = Fetching(_calls_soon(reactor), shelf, self.source, self._archive.providers(settings))
         self.source.fetching = self._fetching
         self.source.histories = HistorySearch(reactor, self._fetching, self.source)
 
@@ -250,10 +257,10 @@ class RelaySupply:
         archive = self._archive.providers(settings)
         self._upstream = self._fetcher(settings)
         # The archive is asked first, which nobody else needs.
-        self._fetching = Fetching(reactor, self._shelf, self.source, [*archive, self._upstream])
+        self._fetching = Fetching(_calls_soon(reactor), self._shelf, self.source, [*archive, self._upstream])
         self.source.fetching = self._fetching
         # What the upstream does not have, for ourselves.
-        self._filling = Fetching(reactor, self._shelf, self.source, archive)
+        self._filling = Fetching(_calls_soon(reactor), self._shelf, self.source, archive)
         self.source.restore = self._filling.restore
         self.source.histories = HistorySearch(reactor, self._filling, self.source)
 

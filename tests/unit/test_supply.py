@@ -28,6 +28,26 @@ class HungThreads:
         return Deferred()
 
 
+class FetchingTests(SynchronousTestCase):
+    """Who fetches is told of readers that have gone."""
+
+    def test_fromAnyThread(self) -> None:
+        """What gives a reader's segment back may be a thread, from which the reactor can only be asked."""
+        path = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, path)
+        for more in ([], [("primary_conninfo", "host=a")]):
+            reactor: Any = Clock()
+            asked: list[object] = []
+            reactor.callFromThread, reactor.getThreadPool = asked.append, lambda: None
+            settings = Settings.load([("wal_directory", path), ("inotify", "off"), *more])
+            nobody: Any = None
+            found = supply.make_supply(reactor, settings, lambda: (0, 0), nobody, nobody)
+            assert found.source.fetching is not None
+            found.source.fetching._call_soon(repr)  # type: ignore[arg-type]
+            self.assertEqual([repr], asked)
+            self.assertEqual([], reactor.getDelayedCalls())
+
+
 class HungDiskTests(SynchronousTestCase):
     """A directory or a disk that does not answer is known to be silent, whatever it was asked."""
 

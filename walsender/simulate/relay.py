@@ -149,7 +149,9 @@ class Relay:
                 timeout=TIMEOUT,
                 status_interval=1.0,
             )
-            source.fetching = self.fetching = Fetching(process.reactor, self._shelf, source, [upstream])
+            source.fetching = self.fetching = Fetching(
+                partial(process.reactor.callLater, 0), self._shelf, source, [upstream]
+            )
         self._look(process)
 
     def _start_retention(self, process: Process, source: WatchedSource) -> None:

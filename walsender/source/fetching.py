@@ -20,8 +20,6 @@ from walsender.errors import WalsenderError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from twisted.internet.interfaces import IDelayedCall, IReactorTime
-
     from walsender.lsn import Geometry
     from walsender.source.segment_file import OpenSegment
 
@@ -132,15 +130,21 @@ class Fetching:
     """
     Fetches segments for readers.
 
+    :param call_soon: has something called in the reactor's thread; is called from any thread, as a reader
+        may let go of a segment in another.
     :ivar providers: who is asked, in this order; may be changed at any time.
     """
 
     _log = Logger()
 
     def __init__(
-        self, clock: IReactorTime, shelf: IShelf, readers: IReaders, providers: Sequence[IWalProvider] = ()
+        self,
+        call_soon: Callable[[Callable[[], object]], object],
+        shelf: IShelf,
+        readers: IReaders,
+        providers: Sequence[IWalProvider] = (),
     ) -> None:
-        self._clock = clock
+        self._call_soon = call_soon
         self._shelf = shelf
         self._readers = readers
         self.providers = providers
@@ -149,7 +153,7 @@ class Fetching:
         self._running: set[Deferred[Any]] = set()
         self._reading: set[Deferred[Any]] = set()
         self._complaints: dict[str, str] = {}
-        self._reviewing: IDelayedCall | None = None
+        self._reviewing = False
         self._stopping = False
 
     def start(self) -> None:
@@ -159,9 +163,6 @@ class Fetching:
     def stop(self) -> Deferred[None]:
         """Give up all that is under way; fires when nothing runs any more and nothing is left behind."""
         self._stopping = True
-        if self._reviewing is not None:
-            self._reviewing.cancel()
-            self._reviewing = None
         jobs = list(self._jobs.values())
         waiting = [deferred for job in jobs for deferred in job.waiting]
         self._give_up(jobs)
@@ -249,9 +250,10 @@ class Fetching:
         self._pump()
 
     def review_soon(self) -> None:
-        """A reader may have gone; called from anywhere, a destructor too."""
-        if self._reviewing is None and self._jobs and not self._stopping:
-            self._reviewing = self._clock.callLater(0, self._review)
+        """A reader may have gone; called from anywhere: a destructor, and that in any thread."""
+        if not self._reviewing and self._jobs and not self._stopping:
+            self._reviewing = True
+            self._call_soon(self._review)
 
     # Inside
 
@@ -261,7 +263,9 @@ class Fetching:
 
     def _review(self) -> None:
         """Give up what nobody wants."""
-        self._reviewing = None
+        self._reviewing = False
+        if self._stopping:
+            return
         wanted = {
             self._readers.segment_names(timeline, number + step)
             for timeline, number in self._readers.segments_read()

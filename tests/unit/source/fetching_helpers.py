@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,7 +113,7 @@ class FetchingTestCase(SourceTestCase):
         source = DirectorySource(self.clock, self.threads, self.files, str(self.path))
         self.patch_temporary_directory()
         shelf = TemporaryShelf(self.threads, REAL_FILES, source)
-        source.fetching = Fetching(self.clock, shelf, source, providers)
+        source.fetching = Fetching(partial(self.clock.callLater, 0), shelf, source, providers)
         source.histories = HistorySearch(self.clock, source.fetching, source)
         source.start()
         self.addCleanup(source.stop)

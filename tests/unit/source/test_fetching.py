@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from typing import TYPE_CHECKING, Any
 
 from fetching_helpers import ERROR, FetchingTestCase, Provider
 from twisted.internet.defer import CancelledError, Deferred
@@ -10,6 +11,9 @@ from twisted.logger import globalLogPublisher
 
 from walsender.errors import DataCorrupted
 from walsender.source import AT_ONCE, Cursor, OpenSegment, SegmentUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def name(number: int, timeline: int = 1) -> str:
@@ -273,6 +277,23 @@ class AheadTests(FetchingTestCase):
         self.assertEqual(AT_ONCE, len(self.archive.waiting))
         self.cursor.close()
         self.forget()
+        self.assertEqual([], self.archive.waiting)
+
+    def test_readerThatLeavesInAThread(self) -> None:
+        """Who sends in a thread may drop a segment there, where nothing of the reactor's may be used."""
+        segment: list[OpenSegment] = []
+        self.source.open_segment(1, 3).addCallback(segment.append)
+        self.archive.answer(name(3))
+        assert self.source.fetching is not None
+        asked: list[tuple[int, Callable[[], object]]] = []
+        self.source.fetching._call_soon = lambda function: asked.append((threading.get_ident(), function))
+        leaving = threading.Thread(target=segment.clear)
+        leaving.start()
+        leaving.join()
+        ((thread, review),) = asked
+        self.assertNotEqual(threading.get_ident(), thread)
+        self.assertEqual([], self.archive.cancelled)
+        review()
         self.assertEqual([], self.archive.waiting)
 
     def test_otherReaderStays(self) -> None:

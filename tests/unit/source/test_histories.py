@@ -238,7 +238,7 @@ class RelayTests(FetchingTestCase):
         shelf = RelayShelf(Threads(), Threads(), files, "/wal", self.relay, scratch=scratch)
         self.archive = Provider({})
         self.archive.put = put
-        fetching = Fetching(self.clock, shelf, self.relay, [self.archive])
+        fetching = Fetching(partial(self.clock.callLater, 0), shelf, self.relay, [self.archive])
         self.relay.histories = HistorySearch(self.clock, fetching, self.relay)
 
     def test_fromTheArchive(self) -> None:

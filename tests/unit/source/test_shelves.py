@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Any
 
 from fetching_helpers import FetchingTestCase, Provider
@@ -46,7 +47,9 @@ class RelayTests(FetchingTestCase):
         self.shelf = RelayShelf(
             self.threads, self.run_commit, REAL_FILES, str(self.path), self.source, self.check_room
         )
-        self.source.fetching = Fetching(self.clock, self.shelf, self.source, [self.archive])
+        self.source.fetching = Fetching(
+            partial(self.clock.callLater, 0), self.shelf, self.source, [self.archive]
+        )
         self.successResultOf(self.source.start())
 
     def names(self) -> list[str]:
@@ -144,7 +147,7 @@ class RelayTests(FetchingTestCase):
 
     def filling(self) -> Fetching:
         """Return what gets segments for the relay itself."""
-        return Fetching(self.clock, self.shelf, self.source, [self.archive])
+        return Fetching(partial(self.clock.callLater, 0), self.shelf, self.source, [self.archive])
 
     def test_severalThreads(self) -> None:
         """Each fetch has a directory of its own, whoever begins at the same time."""

@@ -200,6 +200,16 @@ class ReceptionTests(SynchronousTestCase):
         self.reception.stop()
         self.assertEqual([], self.clock.getDelayedCalls())
 
+    def test_anUpstreamThatSpeaksIsNotLeft(self) -> None:
+        """Whatever it says counts, and nobody has to ask it anything."""
+        self.session.told.clear()
+        for number in range(10):
+            self.clock.advance(4.5)
+            self.wal(MIB + 100 * number, 100)
+            self.disk()
+        self.assertNoResult(self.reception.ended)
+        self.assertFalse(any(asked for _, _, asked in self.session.told))
+
     def test_aSilentUpstreamIsLeft(self) -> None:
         """It is asked at half of the timeout and left at the end of it."""
         self.clock.pump([0.5] * 20)
