@@ -142,6 +142,43 @@ class CheckTests(SynchronousTestCase):
         self.assertEqual(f'file "pg_wal/{self.name(2).name}" has 1047576 bytes instead of 1048576', said[1])
         self.assertIn(f'file "pg_wal/{self.name(2).name}", offset {SEGMENT - 8192} (LSN 0/2FE000)', said[2])
 
+    def served(self) -> list[str]:
+        """Return what is said of what would be served."""
+        return [line.partition(": ")[2] for line in self.check()[1] if line.startswith("would be served")]
+
+    def test_served(self) -> None:
+        """It begins behind a file that no standby can be sent: too short, or not to be decompressed."""
+        self.maker.write(self.path)
+        end = f"0/{self.maker.position:X} on timeline 1"
+        self.assertEqual([f"0/100000 to {end}"], self.served())
+        whole = self.name(2).read_bytes()
+        for content in (whole[:-1000], whole[:8192], bytes(SEGMENT), b"", self.name(3).read_bytes()):
+            self.name(2).write_bytes(content)
+            self.assertEqual([f"0/300000 to {end}"], self.served(), len(content))
+        self.name(2).write_bytes(whole)
+        compress_file(self.name(4), ".gz")
+        self.assertEqual([f"0/100000 to {end}"], self.served())
+        spoilt = self.path / f"{self.name(4).name}.gz"
+        self.spoil(spoilt, spoilt.stat().st_size // 2)
+        self.assertEqual([f"0/500000 to {end}"], self.served())
+        # What is sent is not changed, and so what is wrong in a record is sent as it is.
+        spoilt.unlink()
+        self.name(4).write_bytes(whole)
+        self.spoil(self.name(3), 600_000)
+        self.assertEqual([f"0/500000 to {end}"], self.served())
+
+    def test_servedAlongTimelines(self) -> None:
+        """The files of ancestors count where they are needed, and only there."""
+        self.maker.fork()
+        self.fill(2)
+        self.maker.write(self.path)
+        end = f"0/{self.maker.position:X} on timeline 2"
+        self.assertEqual([f"0/100000 to {end}"], self.served())
+        os.truncate(self.name(5), 1000)  # which timeline 2 has a copy of
+        self.assertEqual([f"0/100000 to {end}"], self.served())
+        os.truncate(self.name(4), 1000)
+        self.assertEqual([f"0/500000 to {end}"], self.served())
+
     def test_twoClusters(self) -> None:
         """WAL of two clusters in one directory is not clean."""
         self.maker.write(self.path)

@@ -84,7 +84,7 @@ class _Check:
             self._done += len(found.segments)
             self._tell(found, geometry)
         try:
-            range_ = streamable(self._files, directory)
+            range_ = streamable(directory)
         except WalFileError:
             range_ = None  # which has been told of
         if range_ is not None:

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from walsender.errors import WalFileError
+from walsender.source import SegmentUnavailable
+from walsender.source.follower import Follower
 from walsender.wal import (
+    REAL_FILES,
     FileKind,
     FileOperations,
     VerifiedWal,
     WalDirectory,
-    find_current_end,
     find_end,
     history_name,
     parse_file_name,
@@ -110,18 +112,34 @@ def faults(directory: WalDirectory) -> Iterator[str]:
                 yield f'file "pg_wal/{path.name}" has {size} bytes instead of {geometry.segment_size}'
 
 
-def streamable(files: FileOperations, directory: WalDirectory) -> tuple[int, int, int] | None:
+def streamable(directory: WalDirectory) -> tuple[int, int, int] | None:
     """
     Return what a standby can have without a gap: the newest timeline, and from where to where.
 
+    Every file is opened as it is for a standby, so that what is not listed as missing but is too short, or
+    cannot be decompressed, counts too.
+
     :returns: ``None``: nothing.
 
-    :raises WalFileError: a file cannot be read.
+    :raises WalFileError: the end cannot be found.
     """
-    end = find_current_end(files, directory)
-    if end is None:
+    follower = Follower(REAL_FILES, directory.path, sync=False)
+    look = follower.look(listing=True, skip_gap=False)
+    if look is None:
         return None
-    return end.timeline, directory.earliest(end.timeline, end.position), end.position
+    timeline, end = look.end.timeline, look.end.position
+    identity = look.directory.identity
+    assert identity is not None, "there is an end"
+    geometry = identity.geometry
+    first = geometry.segment_number(look.directory.earliest(timeline, end))
+    last = number = geometry.segment_number(end - 1)
+    while number >= first:
+        try:
+            follower.open(look, timeline, number, end)
+        except (SegmentUnavailable, WalFileError):
+            break
+        number -= 1
+    return None if number == last else (timeline, geometry.segment_start(number + 1), end)
 
 
 def count(number: int, thing: str) -> str:
