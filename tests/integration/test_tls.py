@@ -356,17 +356,28 @@ def test_reload(place: Place, server: WalsenderProcess) -> None:
 
 
 def test_oddCertificate(place: Place) -> None:
-    """A client whose certificate cannot be made sense of costs one line and the connection."""
+    """A client whose certificate makes no sense, or was revoked, costs one line and the connection."""
     certificate, key = place.authority.issue("standby\0.example.com", "odd")
-    with place.serve("--ssl-ca-file", str(place.authority.path)) as server:
+    good, revoked = (place.authority.issue(name) for name in ("good", "revoked"))
+    options = ("--ssl-ca-file", str(place.authority.path))
+    with place.serve(*options, "--ssl-crl-file", str(place.authority.revoke(revoked[0]))) as server:
         made = context()
         made.load_cert_chain(certificate, key)
         with asked(server, made=made) as client, contextlib.suppress(ConnectionError, ssl.SSLError):
             client.socket.sendall(startup_packet())
             assert client.until() == []
         logged(server, "SSL certificate's common name contains embedded null")
-        with asked(server) as client:
-            assert identify(client)[-1] == b"Z"
+        made = context()
+        made.load_cert_chain(*revoked)
+        with contextlib.suppress(ConnectionError, ssl.SSLError), asked(server, made=made) as client:
+            client.socket.sendall(startup_packet())
+            assert client.until() == []
+        logged(server, "could not accept SSL connection: certificate verify failed")
+        made = context()
+        made.load_cert_chain(*good)
+        for known in (context(), made):
+            with asked(server, made=known) as client:
+                assert identify(client)[-1] == b"Z"
         assert "Traceback" not in server.log_text(), server.log_text()
 
 

@@ -47,7 +47,7 @@ EFFECTS: Final[dict[str, tuple[str, ...]]] = {
     "ssl_cert_file": ("test_tls.test_reload",),
     "ssl_key_file": ("test_tls.test_reload",),
     "ssl_ca_file": ("test_tls.test_oddCertificate",),
-    "ssl_crl_file": ("test_authentication.test_libpqWithTLS",),
+    "ssl_crl_file": ("test_tls.test_oddCertificate",),
     "ssl_min_protocol_version": ("test_tls.test_versions",),
     "state_directory": ("test_twistd_start.test_stateDirectoryLocked",),
     "fsync": ("test_directory_files.test_off", DIRECTORY),
