@@ -114,3 +114,9 @@ def cpu_seconds(process: int) -> float:
     for each in descendants(process):
         ticks += sum(map(int, Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()[11:15]))
     return ticks / TICKS_PER_S
+
+
+def bytes_read(process: int) -> int:
+    """Return how much a process and those below it that live have had read from disks."""
+    files = (Path(f"/proc/{each}/io").read_text() for each in descendants(process))
+    return sum(int(text.partition("\nread_bytes: ")[2].partition("\n")[0]) for text in files)

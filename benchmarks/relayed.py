@@ -42,7 +42,13 @@ def start_streaming(port: int, start: LSN) -> RawClient:
 
 
 class Committer:
-    """A session that commits one row at a time."""
+    """
+    A session that commits one row at a time.
+
+    :ivar returned_after: how many seconds the primary took to confirm the last commit.
+    """
+
+    returned_after = 0.0
 
     def __init__(self, primary: Cluster) -> None:
         self._connection = pq.PGconn.connect(primary.conninfo(dbname="postgres").encode())
@@ -75,6 +81,7 @@ class Committer:
                 while not self._connection.is_busy():
                     if self._connection.get_result() is None:
                         done = True
+                        self.returned_after = time.perf_counter() - started
                         break
             if (
                 end is None

@@ -15,6 +15,7 @@ from walsender.auth import LocalAuthorizer
 from walsender.clocks import time_of_day
 from walsender.replication_slots import ReplicationSlots
 from walsender.sender.connection_log import LineLimit, Logged
+from walsender.sender.giving_way import GivingWay
 from walsender.sender.idle_sockets import IdleSocket, IdleSockets
 from walsender.sender.kernel_consumer import KernelConsumer, is_bare_socket
 from walsender.sender.kernel_pipe import KernelPipes
@@ -108,6 +109,7 @@ class WalSenderFactory(Factory):
         self._dialect = dialect
         self.authorizer: IAuthorizer = LocalAuthorizer() if authorizer is None else authorizer
         self.slot_table = SlotTable(max_wal_senders)
+        self._giving_way = GivingWay(source, self.slot_table, reactor)
         self.wal_sender_timeout = wal_sender_timeout
         self.authentication_timeout = authentication_timeout
         self.sendfile = sendfile
@@ -156,7 +158,7 @@ class WalSenderFactory(Factory):
 
     def consumer(self, transport: IClientTransport) -> IWalConsumer:
         """Return what carries a stream over *transport*."""
-        page_cache = PageCache(self._run_in_thread)
+        page_cache = PageCache(self._run_in_thread, self._giving_way.is_due)
         if self.sendfile and is_bare_socket(transport, self.reactor):
             pipes = self._pipes()
             if pipes is None:

@@ -17,17 +17,20 @@ the interpreter, and with twenty clients that cost more than anything else.
 
 How much a reader of cold WAL has under way at the disk is bounded, and the kernel's own
 read-ahead, which has megabytes under way, is turned off: a flush waits behind what is under way,
-and the standbys that are level wait for the flush (docs/performance.md).
+and the standbys that are level wait for the flush (docs/performance.md).  While there are such,
+less still is asked for, and not at once (`walsender.sender.giving_way`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
+
+from walsender.sender.giving_way import Pace
+from walsender.wal import turn_read_ahead_off
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -43,11 +46,6 @@ _CATCHING_UP: Final = 64 << 10  # bytes; a reader of such pieces will want what 
 
 # Runs a callable in a thread; a Deferred of its result fires in the reactor's thread.
 RunInThread = Callable[..., "Deferred[Any]"]
-
-
-def _turn_read_ahead_off(descriptor: int) -> None:
-    with contextlib.suppress(OSError):  # a hint, and not every file system takes it
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
 
 def _read_through(descriptor: int, offset: int, length: int) -> None:
@@ -77,10 +75,13 @@ class PageCache:
     What one stream knows of the page cache.
 
     :param run_in_thread: as `twisted.internet.threads.deferToThread`.
+    :param give_way: returns whether cold WAL is to be read at a pace now.
     """
 
-    def __init__(self, run_in_thread: RunInThread) -> None:
+    def __init__(self, run_in_thread: RunInThread, give_way: Callable[[], bool] = lambda: False) -> None:
         self._run_in_thread = run_in_thread
+        self._give_way = give_way
+        self._pace = Pace()
         self._probe = (bytearray(1),)
         self._warm_segment: OpenSegment | None = None
         self._warm_start = self._warm_end = 0
@@ -96,7 +97,7 @@ class PageCache:
             window_end = min(offset + WARM_WINDOW, segment.end - segment.start)
             if self._was_seen(segment, offset, window_end):
                 return True
-            _turn_read_ahead_off(segment.descriptor)  # which asking for pages would begin
+            turn_read_ahead_off(segment.descriptor)  # which asking for pages would begin
             if self._is_cached(segment.descriptor, offset, window_end):
                 self._seen(segment, offset, window_end)
                 return True
@@ -138,7 +139,8 @@ class PageCache:
             if not self._forgotten:
                 self._seen(segment, offset, offset + length)
 
-        read: Deferred[None] = self._run_in_thread(_read_through, segment.descriptor, offset, length)
+        read_through = self._pace.read_through if self._give_way() else _read_through
+        read: Deferred[None] = self._run_in_thread(read_through, segment.descriptor, offset, length)
         return read.addCallback(warmed)
 
     def forget(self) -> None:

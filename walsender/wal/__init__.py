@@ -3,7 +3,15 @@
 from .compressed import CannotDecompress, DecompressingFiles
 from .directory import WalDirectory
 from .end import CoveredFile, EndOfWal, SyncFailed, find_current_end, find_end, sync_covered, sync_file
-from .files import REAL_FILES, FileOperations, Identity, RealFiles, WritableFiles, read_file
+from .files import (
+    REAL_FILES,
+    FileOperations,
+    Identity,
+    RealFiles,
+    WritableFiles,
+    read_file,
+    turn_read_ahead_off,
+)
 from .history import HistoryEntry, TimelineHistory
 from .page import FORMATS, PageHeader, SwitchFill, WalFormat, identify_format, parse_page_header
 from .record import RecordHeader, RecordParser, legacy_crc
@@ -63,5 +71,6 @@ __all__ = [
     "segment_name",
     "sync_covered",
     "sync_file",
+    "turn_read_ahead_off",
     "verify_wal",
 ]

@@ -8,6 +8,7 @@ gives them; the rooms that know what a file means turn them into typed errors.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -114,6 +115,17 @@ def read_file(files: FileOperations, path: str, length: int, offset: int = 0) ->
         return files.read(descriptor, length, offset)
     finally:
         files.close(descriptor)
+
+
+def turn_read_ahead_off(descriptor: int) -> None:
+    """
+    Have the kernel read of a file what is asked for, and no more.
+
+    Before anything is read: pages that were read ahead have what follows read ahead when they are come to,
+    whatever is said afterwards.
+    """
+    with contextlib.suppress(OSError):  # a hint, and not every file system takes it
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
 
 class RealFiles:

@@ -12,6 +12,7 @@ from unittest import mock
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
+from walsender.sender.giving_way import SMALL
 from walsender.sender.page_cache import WARM_WINDOW, PageCache
 from walsender.source import OpenSegment, WalSlice
 from walsender.wal import REAL_FILES
@@ -82,6 +83,18 @@ class PageCacheTests(SynchronousTestCase):
                 self.assertEqual("wait", what)
                 self.assertGreater(asked, offset + length)
                 self.assertLessEqual(asked, offset + 3 * length)
+
+    def test_givingWay(self) -> None:
+        """Who gives way reads by small reads and asks for nothing ahead; who no longer does reads as ever."""
+        give_way = True
+        cache = PageCache(at_once, lambda: give_way)
+        cache.warm(self.piece(0, 128 * KIB))
+        self.assertNotIn("ask", [what for what, _, _ in self.calls])
+        self.assertEqual(("wait", 0, SMALL), self.calls[0])
+        self.assertTrue(cache.holds(self.piece(0, WARM_WINDOW)))
+        give_way = False
+        cache.warm(self.piece(MIB, 128 * KIB))
+        self.assertEqual(("wait", 2 * MIB - 128 * KIB, 128 * KIB), self.calls[-1])
 
     def test_others(self) -> None:
         """What one stream has had read others do not look for, for a moment, and no other place."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -166,6 +167,22 @@ class OpeningTests(SourceTestCase):
         self.assertEqual([FIRST], self.files.open_names)
         del segments, waiting
         self.assertEqual([], self.files.open_names)
+
+    def test_nothingIsReadAhead(self) -> None:
+        """The kernel is told so before a page is read, or pages read ahead then go on asking for more."""
+        source = self.source(some_wal())
+        asked: list[str] = []
+        for name in ("posix_fadvise", "pread"):
+            original = getattr(os, name)
+
+            def noted(*arguments: Any, name: str = name, original: Any = original) -> Any:
+                asked.append(name)
+                return original(*arguments)
+
+            self.patch(os, name, noted)
+        self.successResultOf(source.open_segment(1, 1))
+        self.assertEqual("posix_fadvise", asked[0])
+        self.assertIn("pread", asked)
 
     def test_missing(self) -> None:
         """A segment that is not held is refused with the earliest position that is."""

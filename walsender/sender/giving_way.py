@@ -1,0 +1,118 @@
+"""
+Reading cold WAL at a pace, while standbys that are level wait for small commits.
+
+A flush waits behind whatever the disk is reading, and the processor is shared as well.  So while there
+is somebody who is level and is sent a little now and then, a reader of cold WAL gets it by small reads with
+pauses between them: less than the disk can do, and far more than that little, so that it overtakes
+(docs/performance.md has what either suffers).  Nobody gives way to nobody; and what small reads cannot
+keep up to the pace, on a disk that takes its time for each, larger ones do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.interfaces import IReactorTime
+
+    from walsender.sender.slot_table import SlotTable
+    from walsender.source import IWalSource
+
+PACE: Final = 110_000_000
+"""Bytes per second for a reader who gives way."""
+
+SMALL: Final = 32 << 10
+"""Bytes of a read that a flush need not wait for long; less costs more of the processor than it spares."""
+
+LARGE: Final = 512 << 10
+"""Bytes of a read by which a disk gives about all that it can."""
+
+LIVE_FOR: Final = 1.0
+"""Seconds without new WAL after which nobody waits for any."""
+
+_CREDIT: Final = 0.002  # seconds; a window takes as long to send, and that is made good without pauses
+_LATE: Final = 0.004  # seconds that are not made good by that
+_LOOK_EVERY: Final = 0.1  # seconds; it takes a look at all standbys
+_MOST: Final = PACE // 4  # bytes per second of new WAL; with more, catching up matters more
+_NEAR: Final = 1 << 20  # bytes; whoever is so close is not catching up
+
+
+class GivingWay:
+    """
+    Whether readers of cold WAL have to give way.
+
+    :param source: of the WAL.
+    :param standbys: who is sent it.
+    """
+
+    def __init__(self, source: IWalSource, standbys: SlotTable, clock: IReactorTime) -> None:
+        self._source = source
+        self._standbys = standbys
+        self._clock = clock
+        self._position = 0
+        self._looked_at = self._grew_at = float("-inf")
+        self._due = False
+
+    def is_due(self) -> bool:
+        """Return whether it is so now; who reads asks again and again, once there is WAL."""
+        now = self._clock.seconds()
+        passed = now - self._looked_at
+        if passed < _LOOK_EVERY:
+            return self._due
+        position = self._source.flush_position
+        grown = position - self._position
+        self._looked_at, self._position = now, position
+        if (
+            passed <= LIVE_FOR and 0 < grown < _MOST * passed
+        ):  # after a longer time it may have grown long ago
+            self._grew_at = now
+        self._due = now - self._grew_at < LIVE_FOR and self._somebody_is_level(position)
+        return self._due
+
+    def _somebody_is_level(self, position: int) -> bool:
+        near = self._source.geometry.lsn(max(0, position - _NEAR))
+        return any(entry.sent_lsn >= near for entry in self._standbys)
+
+
+class Pace:
+    """
+    One reader's; for one thread at a time.
+
+    :param now: returns seconds.
+    :param sleep: waits for some seconds.
+    """
+
+    def __init__(
+        self, now: Callable[[], float] = time.monotonic, sleep: Callable[[float], object] = time.sleep
+    ) -> None:
+        self._now = now
+        self._sleep = sleep
+        self._size = SMALL
+        self._next = 0.0  # when the next read is to begin
+
+    def read_through(self, descriptor: int, offset: int, length: int) -> None:
+        """Make the kernel read a range, in a thread; errors are left to whoever reads it for good."""
+        end = offset + length
+        self._next = max(self._next, self._now() - _CREDIT)  # a client that takes little is not late
+        with contextlib.suppress(OSError):
+            while offset < end:
+                self._wait()
+                read = len(os.pread(descriptor, min(self._size, end - offset), offset))
+                if not read:
+                    break
+                offset += read
+                self._next += read / PACE
+
+    def _wait(self) -> None:
+        ahead = self._next - self._now()
+        if ahead > 0:
+            self._size = max(SMALL, self._size // 2)
+            self._sleep(ahead)
+        elif ahead < -_LATE:
+            self._size = min(LARGE, self._size * 2)
+            self._next -= ahead + _LATE
