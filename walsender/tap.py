@@ -128,6 +128,7 @@ class _Program(WalSenderService):
                 destination=settings.log_destination,
                 line_prefix=settings.log_line_prefix,
                 min_messages=settings.log_min_messages,
+                min_error_statement=settings.log_min_error_statement,
                 asked_for=settings.sources["log_line_prefix"] != "default",
             )
 

@@ -55,6 +55,32 @@ def test_forms() -> None:
         assert "Traceback" not in before + after
 
 
+def test_statements() -> None:
+    """With an error stands the command that caused it, until that is not wanted any more."""
+    with small_place() as place:
+        make_wal(place / "wal")
+        file = place / "walsender.conf"
+        file.write_text("log_line_prefix = '<%a> '\n")
+        listen = "tcp:0:interface=127.0.0.1"
+        twistd = Twistd(place, ["walsender", "-D", "wal", "-l", listen, "--config-file", str(file)])
+        command = "START_REPLICATION 0/100000 TIMELINE 9"
+
+        def said(name: str) -> list[str]:
+            with RawClient("127.0.0.1", twistd.port, application_name=name).ready() as client:
+                client.query(command)
+            lines = [line for line in twistd.log_text().splitlines() if line.startswith(f"<{name}> ")]
+            return [line.removeprefix(f"<{name}> ") for line in lines if "LOG: " not in line]
+
+        error = "ERROR:  requested timeline 9 is not in this server's history"
+        assert said("first") == [error, f"STATEMENT:  {command}"]
+        file.write_text("log_line_prefix = '<%a> '\nlog_min_error_statement = panic\n")
+        twistd.signal(signal.SIGHUP)
+        twistd.wait_for_log('parameter "log_min_error_statement" changed to "panic"')
+        assert said("second") == [error]
+        twistd.signal(signal.SIGTERM)
+        assert twistd.wait() == 0
+
+
 def test_journal(tmp_path: Path) -> None:
     """In the journal no line has a time of ours, and each has its priority; elsewhere it is the reverse."""
     log = tmp_path / "journal"

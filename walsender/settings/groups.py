@@ -59,6 +59,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "log_destination",
         "log_line_prefix",
         "log_min_messages",
+        "log_min_error_statement",
         "log_connections",
         "log_disconnections",
         "log_replication_commands",

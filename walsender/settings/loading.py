@@ -73,7 +73,7 @@ class Settings:
     :ivar inotify: let the kernel tell of new WAL.
     :ivar log_destination: ``stderr`` or ``jsonlog``.
     :ivar log_line_prefix: with ``%``-escapes.
-    :ivar log_min_messages: one of PostgreSQL's levels, in small letters.
+    :ivar log_min_messages: one of PostgreSQL's levels, in small letters; likewise *log_min_error_statement*.
     :ivar log_connections: words, of ``receipt``, ``authentication`` and ``authorization``.
     :ivar log_disconnections: log how long each session was.
     :ivar log_replication_commands: log each.
@@ -122,6 +122,7 @@ class Settings:
     log_destination: str
     log_line_prefix: str
     log_min_messages: str
+    log_min_error_statement: str
     log_connections: tuple[str, ...]
     log_disconnections: bool
     log_replication_commands: bool

@@ -73,6 +73,13 @@ LOG_SETTINGS: Final = (
         "warning",
     ),
     Setting(
+        "log_min_error_statement",
+        Enumeration(LEVELS),
+        "LEVEL",
+        "from which level on an error is logged with the statement or command that caused it",
+        "error",
+    ),
+    Setting(
         "log_connections",
         Aspects(),
         "WORDS",

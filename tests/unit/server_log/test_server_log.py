@@ -70,6 +70,21 @@ class LevelTests(LogTestCase):
                 expected = [f"{one.upper()}:  {one.upper()}" for one in LEVELS[number:]]
                 self.assertEqual(expected, self.lines(tell, min_messages=level))
 
+    def test_statements(self) -> None:
+        """``log_min_error_statement`` decides under which errors the statement stands."""
+
+        def tell(log: Logger) -> None:
+            for severity in ("ERROR", "FATAL"):
+                log.error("no", severity=severity, statement="SELECT 1")
+
+        statement = "STATEMENT:  SELECT 1"
+        for level, expected in (
+            ("error", ["ERROR:  no", statement, "FATAL:  no", statement]),
+            ("log", ["ERROR:  no", "FATAL:  no", statement]),
+            ("panic", ["ERROR:  no", "FATAL:  no"]),
+        ):
+            self.assertEqual(expected, self.lines(tell, min_error_statement=level))
+
     def test_whatTwistedSays(self) -> None:
         """Of its ports and factories Twisted tells who looks for mistakes; of what fails, everybody."""
         place = Kept()

@@ -58,6 +58,7 @@ EFFECTS: Final[dict[str, tuple[str, ...]]] = {
     "log_destination": ("test_twistd_log.test_forms",),
     "log_line_prefix": ("test_twistd_log.test_forms",),
     "log_min_messages": ("test_twistd_log.test_forms",),
+    "log_min_error_statement": ("test_twistd_log.test_statements",),
     "log_connections": ("test_connection_log.test_eachWord", DIRECTORY),
     "log_disconnections": ("test_connection_log.test_disconnectionAlone", DIRECTORY),
     "log_replication_commands": ("test_connection_log.test_command", DIRECTORY),

@@ -85,6 +85,7 @@ class DefaultsTests(LoadingTestCase):
                 log_destination="stderr",
                 log_line_prefix="%m [%p] %q%u@%h %a ",
                 log_min_messages="warning",
+                log_min_error_statement="error",
                 log_connections=(),
                 log_disconnections=False,
                 log_replication_commands=False,
