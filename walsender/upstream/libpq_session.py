@@ -16,7 +16,6 @@ What libpq demands, and what happens when it does not get it:
 from __future__ import annotations
 
 import enum
-from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 import psycopg
@@ -26,7 +25,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from walsender.upstream.interfaces import ICopyReceiver, IUpstreamSession, Row, Taken, UpstreamError
-from walsender.upstream.libpq_errors import connection_error, result_error, severity
+from walsender.upstream.libpq_errors import result_error
+from walsender.upstream.shared_connection import SHARE, SharedConnection
 from walsender.upstream.socket_watch import IUpstreamReactor, SocketWatch
 
 if TYPE_CHECKING:
@@ -34,10 +34,6 @@ if TYPE_CHECKING:
 
     from psycopg.pq.abc import PGconn, PGresult
     from twisted.internet.interfaces import IDelayedCall
-
-# How much is delivered before others in the reactor have their turn.  libpq reads a quarter of a
-# megabyte at once when messages are of 128 KiB, so that this matters for larger ones, and for TLS.
-SHARE: Final = 2 << 20  # bytes
 
 # libpq reads what its buffer has room for, at least 8 KiB, and a TLS record has 16: the rest stays
 # with TLS, where no reactor sees it.  (Seen with libpq 17.6; 18.6 reads on by itself.)  By how much libpq's
@@ -69,11 +65,9 @@ class LibpqSession:
 
     def __init__(self, reactor: IUpstreamReactor, connection: PGconn) -> None:
         self._reactor = reactor
-        self._connection = connection
         self._watch = SocketWatch(reactor, self._turn)
         self._watch.open(connection.socket)
-        connection.nonblocking = 1
-        connection.notice_handler = self._notice
+        self._shared = SharedConnection(connection, self._hear)
         self.server_version = connection.server_version
         host, port = (value.decode(errors="replace") for value in (connection.host, connection.port))
         self.description = f"host={host} port={port}"
@@ -93,10 +87,8 @@ class LibpqSession:
         self._paused = False
         self._unsent = False
         self._again: IDelayedCall | None = None
-        self._lock = Lock()  # whoever uses libpq while another thread may
         self._attended = self._reading = False
         self._recall: Callable[[], None] = _nothing
-        self._taking: Taken | None = None
         self._arrange()
 
     # IUpstreamSession
@@ -113,8 +105,7 @@ class LibpqSession:
         """See `IUpstreamSession`."""
         if self._state is _State.STREAMING and not self._copy_done_sent:
             try:
-                with self._lock:
-                    self._connection.put_copy_data(data)
+                self._shared.put(data)
             except psycopg.Error:
                 self._failed()
             self._flush()
@@ -171,31 +162,7 @@ class LibpqSession:
 
     def take(self) -> Taken:
         """See `IUpstreamSession`."""
-        taken = Taken()
-        with self._lock:
-            if self._state is not _State.STREAMING or self._paused:
-                return taken
-            self._taking = taken
-            try:
-                self._connection.consume_input()
-            except psycopg.Error:
-                taken.failure = connection_error(self._connection)
-            try:
-                self._take_messages(taken)
-            except psycopg.Error:
-                taken.failure = connection_error(self._connection)
-            self._taking = None
-        return taken
-
-    def _take_messages(self, taken: Taken) -> None:
-        share = SHARE
-        while share > 0:
-            length, data = self._connection.get_copy_data(1)
-            if length <= 0:
-                taken.ended = length < 0
-                return
-            share -= length
-            taken.messages.append(bytes(data))
+        return self._shared.take(lambda: self._state is _State.STREAMING and not self._paused)
 
     def deliver(self, taken: Taken) -> None:
         """See `IUpstreamSession`."""
@@ -232,7 +199,7 @@ class LibpqSession:
         self._rows = []
         self._state = _State.COMMAND
         try:
-            self._connection.send_query(command.encode())
+            self._shared.libpq.send_query(command.encode())
         except psycopg.Error:
             self._failed()
         self._flush()
@@ -271,7 +238,7 @@ class LibpqSession:
                     self._reading = False
                 self._end_batch()
         except psycopg.Error:
-            self._lose(connection_error(self._connection))
+            self._lose(self._shared.error())
         except Exception:  # noqa: BLE001 (a receiver's mistake ends its connection, not the reactor's loop)
             self._mistaken()
         self._flush()
@@ -286,9 +253,9 @@ class LibpqSession:
         while not self._paused:
             if self._failure is None:
                 try:
-                    self._connection.consume_input()
+                    self._shared.libpq.consume_input()
                 except psycopg.Error:
-                    self._failure = connection_error(self._connection)
+                    self._failure = self._shared.error()
             delivered = self._deliver(share)
             if self._closed() or self._paused:
                 return
@@ -305,7 +272,7 @@ class LibpqSession:
 
     def _deliver(self, share: int) -> int:
         """Take from libpq what it has, up to about *share* bytes, and return how much that was."""
-        connection = self._connection
+        connection = self._shared.libpq
         delivered = 0
         while delivered < share and not self._paused and not self._closed():
             if self._state is _State.STREAMING:
@@ -362,7 +329,7 @@ class LibpqSession:
 
     def _answered(self) -> None:
         """The session is at command level again."""
-        if self._error is not None and self._connection.status == pq.ConnStatus.BAD:
+        if self._error is not None and self._shared.libpq.status == pq.ConnStatus.BAD:
             self._lose(self._error)
             return
         self._end_batch()
@@ -392,8 +359,7 @@ class LibpqSession:
     def _send_copy_done(self) -> None:
         self._copy_done_sent = True
         try:
-            with self._lock:
-                self._connection.put_copy_end()
+            self._shared.put_end()
         except psycopg.Error:
             self._failed()
         self._flush()
@@ -402,8 +368,7 @@ class LibpqSession:
         """Send what libpq has gathered, as far as the socket takes it, and wait for room for the rest."""
         if self._state is not _State.CLOSED:
             try:
-                with self._lock:
-                    self._unsent = self._connection.flush() == 1
+                self._unsent = self._shared.flush()
             except psycopg.Error:
                 self._unsent = False
                 self._failed()
@@ -423,20 +388,11 @@ class LibpqSession:
 
     def _failed(self) -> None:
         """Sending failed; the end is told in a turn of its own, not inside somebody's call."""
-        with self._lock:
-            self._failure = self._failure or connection_error(self._connection)
+        self._failure = self._failure or self._shared.error()
         self._come_back()
 
-    def _notice(self, result: PGresult) -> None:
-        """The server says something that is no answer: to the log, but keep its reason for an end."""
-        notice = result_error(result)
-        level = severity(result)
-        if self._taking is not None:
-            self._taking.said.append((level, notice))
-        else:
-            self._hear(level, notice)
-
     def _hear(self, level: str, notice: UpstreamError) -> None:
+        """The server says something that is no answer: to the log, but keep its reason for an end."""
         if level in {"FATAL", "PANIC"}:
             self._error = notice
             return
@@ -477,9 +433,7 @@ class LibpqSession:
             self._again.cancel()
             self._again = None
         self._watch.close()
-        with self._lock:
-            self._connection.notice_handler = None
-            self._connection.finish()
+        self._shared.finish()
 
 
 def _nothing() -> None:

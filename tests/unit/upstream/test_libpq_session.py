@@ -26,7 +26,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from walsender.upstream import ICopyReceiver, IUpstreamSession, UpstreamError
-from walsender.upstream.libpq_session import SHARE, LibpqSession
+from walsender.upstream.libpq_session import LibpqSession
+from walsender.upstream.shared_connection import SHARE
 
 CLOSED_BY_SERVER = "server closed the connection unexpectedly"
 
