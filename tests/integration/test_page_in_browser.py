@@ -54,7 +54,8 @@ class Scene:
             stack,
             space,
             self.primary.conninfo(),
-            *("--http", f"tcp:{port}:interface=127.0.0.1", "--max-slot-wal-keep-size", "4GB"),
+            *("--http", f"tcp:{port}:interface=127.0.0.1"),
+            *("--wal-keep-size", "64MB", "--max-slot-wal-keep-size", "4GB"),
         )
         wait_for_streaming(self.relay, self.primary)
         backup = self.primary.base_backup(space / "backup")
@@ -327,6 +328,27 @@ def test_serverComesBack(browser: Browser) -> None:
         browser.read_logs()
         assert all("Failed to load resource: net::ERR_" in text for text in browser.complaints)
         browser.complaints.clear()
+
+
+def test_upstreamAway(browser: Browser) -> None:
+    """Of a relay that receives nothing the page says since when and why, live, before there is any WAL."""
+    with workspace() as space:
+        (space / "wal").mkdir()
+        port, nobody = free_port(), free_port()
+        options = (
+            *("--http", f"tcp:{port}:interface=127.0.0.1"),
+            *("--primary-conninfo", f"host=127.0.0.1 port={nobody}"),
+        )
+        with WalsenderProcess(space / "wal", *options, log_file=space / "log"):
+            browser.open(f"http://127.0.0.1:{port}/")
+            browser.wait(lambda: browser.text("#live").strip().startswith("starting"), "the page to live")
+            refused = f'connection to server at "127.0.0.1", port {nobody} failed: Connection refused'
+            browser.wait(lambda: browser.text('[data-fact="upstream_error"]') == refused, "the reason")
+            state = browser.text('[data-fact="upstream_state"]')
+            assert re.fullmatch(r"nothing received for \d+ s", state)
+            browser.wait(lambda: browser.text('[data-fact="upstream_state"]') != state, "time to pass")
+            assert "cut-off" in browser.run("return document.body.className")
+            browser.driver.get("about:blank")  # or it would complain of the server's end
 
 
 def test_words(browser: Browser) -> None:
