@@ -8,12 +8,15 @@ from typing import Any
 
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from twisted.internet.base import ReactorBase
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.task import Clock
 from twisted.python import runtime
 from twisted.trial.unittest import SynchronousTestCase
 
 from walsender.clocks import time_of_day, wait_steadily
+from walsender.replication_slots import ReplicationSlots
+from walsender.upstream.outage import Outage
 
 _A_DAY = 86400.0
 
@@ -35,6 +38,34 @@ class TimeOfDayTests(SynchronousTestCase):
         clock.advance(3)
 
         self.assertEqual(time_of_day(clock)(), 3)
+
+
+class ToldTests(SynchronousTestCase):
+    """What users are shown as a time is the time of day."""
+
+    def setUp(self) -> None:
+        """Have a reactor that knows no time of day."""
+        self.reactor = _asyncio_reactor(self)
+        self.patch(self.reactor, "seconds", lambda: 5.0)
+        self.before = time.time()
+
+    def test_sinceWhenNothingIsReceived(self) -> None:
+        """On the page, in metrics and on the console."""
+        outage = Outage(self.reactor)
+        self.assertGreaterEqual(outage.now.since, self.before)
+        outage.end()
+        self.assertGreaterEqual(outage.now.since, self.before)
+        outage.begin()
+        self.assertGreaterEqual(outage.now.since, self.before)
+
+    def test_sinceWhenASlotIsInactive(self) -> None:
+        """``pg_replication_slots.inactive_since``."""
+        slots = ReplicationSlots(None, 1, self.reactor, maybeDeferred)
+        slots.create("one", 1, temporary=True)
+        slots.acquire("one", 1).release()
+        (slot,) = slots
+        assert slot.inactive_since is not None
+        self.assertGreaterEqual(slot.inactive_since, self.before)
 
 
 class WaitSteadilyTests(SynchronousTestCase):

@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sql": {"errors", "lsn", "wire"},
     "upstream": {"clocks", "errors", "lsn", "reply_timeout", "settings.values", "timings", "wal", "wire"},
     "source": {"errors", "lsn", "timings", "upstream", "wal"},
-    "replication_slots": {"errors", "lsn"},
+    "replication_slots": {"clocks", "errors", "lsn"},
     "retention": {"errors", "lsn", "replication_slots", "source", "wal"},
     # Never the settings object: a client may set a few of them itself, by the same rules.
     "sender": {

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from twisted.internet.defer import Deferred, DeferredLock, inlineCallbacks, succeed
 from twisted.logger import Logger
 
+from walsender.clocks import time_of_day
 from walsender.errors import (
     ConfigurationError,
     ConfigurationLimitExceeded,
@@ -73,7 +74,7 @@ class ReplicationSlots:
     ) -> None:
         self._storage = storage
         self.limit = limit
-        self._clock = clock
+        self._now = time_of_day(clock)
         self._run_in_thread = run_in_thread
         self._slots: dict[str, ReplicationSlot] = {}
         self._owned: dict[int, dict[ReplicationSlot, None]] = {}
@@ -301,7 +302,7 @@ class ReplicationSlots:
         Source: PostgreSQL, src/include/replication/slot.h, ReplicationSlotSetInactiveSince.
         """
         if not slot.invalidation_reason:
-            slot.inactive_since = self._clock.seconds()
+            slot.inactive_since = self._now()
 
     def _forget(self, slot: ReplicationSlot) -> None:
         slot.held = None
@@ -345,7 +346,7 @@ class ReplicationSlots:
                 invalidation_reason=state.invalidation_reason,
                 saved_lsn=lsn,
                 oldest_saved_lsn=lsn,
-                inactive_since=self._clock.seconds(),
+                inactive_since=self._now(),
             )
         self._opened = True
 

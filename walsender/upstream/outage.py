@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
+from walsender.clocks import time_of_day
 from walsender.upstream.status import NotReceiving
 
 if TYPE_CHECKING:
@@ -20,21 +21,21 @@ class Outage:
     _log = Logger()
 
     def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
-        self._since: float | None = clock.seconds()
+        self._now = time_of_day(clock)
+        self._since: float | None = self._now()
         self._error = ""
         self._logged = ""
 
     @property
     def now(self) -> NotReceiving:
         """Why nothing is received, if that is so."""
-        since = self._clock.seconds() if self._since is None else self._since
+        since = self._now() if self._since is None else self._since
         return NotReceiving(since, self._error)
 
     def begin(self) -> None:
         """Nothing is received from now on."""
         if self._since is None:
-            self._since = self._clock.seconds()
+            self._since = self._now()
 
     def end(self) -> None:
         """A stream has begun, and lives: what was wrong is so no longer."""
