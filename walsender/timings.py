@@ -62,9 +62,12 @@ class Stopwatch:
     def since(self, began: float) -> None:
         """Count what began then and is over."""
         with self._lock:
-            taken = self._clock() - began
-            self._counts[bisect_left(BUCKETS, taken)] += 1
-            self._sum += taken
+            self._count(began)
+
+    def _count(self, began: float) -> None:
+        taken = self._clock() - began
+        self._counts[bisect_left(BUCKETS, taken)] += 1
+        self._sum += taken
 
     def begin(self) -> float:
         """Something begins that may hang; what is returned ends it."""
@@ -77,7 +80,7 @@ class Stopwatch:
         """It is over, well or not; it is counted."""
         with self._lock:
             self._running.remove(began)
-        self.since(began)
+            self._count(began)
 
     def running(self) -> float:
         """Return for how many seconds the oldest of what is not over has been running; 0: there is none."""

@@ -15,10 +15,12 @@ import queue
 import select
 import threading
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 _Job: TypeAlias = "tuple[Deferred[Any], Callable[..., object], tuple[object, ...], dict[str, object]]"
 _Jobs: TypeAlias = "queue.SimpleQueue[_Job | None]"
+
+_log = Logger()
 
 
 class WorkThreads:
@@ -76,9 +80,10 @@ class WorkThreads:
 
     def attend(self, descriptor: int, function: Callable[..., object], *args: object) -> Deferred[Any]:
         """
-        Have *function* called as soon as *descriptor* is readable; only where there is one thread.
+        Have *function* called whenever *descriptor* is readable, until it returns something; only where there
+        is one thread.
 
-        :returns: a Deferred of what it returns; of ``None`` if there is something else to do before that.
+        :returns: a Deferred of what it returned last; of ``None`` if there is something else to do.
         :raises OSError: there is no descriptor left, or something else is still being done: for as long
             as that takes nobody would see what comes.
         """
@@ -89,6 +94,11 @@ class WorkThreads:
         self._begun += 1
         self._jobs.put((done, interrupt.wait, (descriptor, function, args), {}))
         return done
+
+    def tell(self, function: Callable[[], object]) -> None:
+        """Have *function* called in the reactor's thread, behind what came before; from the thread."""
+        assert self._results is not None, "there are threads"
+        self._results.put(partial(_call, function), None)
 
     def recall(self) -> None:
         """Have the thread wait no longer in `attend`; harmless if it does not."""
@@ -113,9 +123,19 @@ class _Interrupt:
         waiting = select.poll()
         waiting.register(self._event, select.POLLIN)
         waiting.register(descriptor, select.POLLIN)
-        if any(ready == self._event for ready, _ in waiting.poll()):
-            return None
-        return function(*args)
+        interrupted = (self._event, select.POLLIN)
+        while interrupted not in waiting.poll():
+            if (result := function(*args)) is not None:
+                return result
+        return None
+
+
+def _call(function: Callable[[], object], _: object) -> None:
+    """Call what nobody waits for: no mistake in it may keep others from being told."""
+    try:
+        function()
+    except Exception:  # noqa: BLE001
+        _log.failure("telling of a thread's work failed")
 
 
 def _work(jobs: _Jobs, results: _Results) -> None:

@@ -81,12 +81,39 @@ class SentTests(PermitTestCase):
         self.assertEqual([(LEVEL, AFTER, DATA), after], wal_messages(peer.run()))
 
     def test_oneAfterTheOther(self) -> None:
-        """Each commit is sent by a permit of its own."""
+        """Commits of which the reactor hears one by one."""
         peer = self.peer()
         for number in range(5):
             newest = peer.source.flush(DATA)
             self.assertEqual([(newest.start, newest.end, DATA)], wal_messages(peer.read()), number)
             peer.source.grow(newest.end)
+
+    def test_onAndOn(self) -> None:
+        """One permit is enough for commits of which the reactor does not hear; nothing comes twice."""
+        peer = self.peer()
+        (permit,) = self.standing(peer)
+        for number in range(3):
+            begin = LEVEL + number * len(DATA)
+            permit.use(NewestWal(1, begin, DATA))
+            self.assertEqual([(begin, begin + len(DATA), DATA)], wal_messages(peer.read()))
+        end = LEVEL + 3 * len(DATA)
+        for position in (AFTER, end):  # the reactor hears of them by and by
+            peer.source.grow(position)
+            self.assertEqual((b"", end), (peer.read(), self.entry(peer).sent_lsn))
+        newest = peer.source.flush(DATA)
+        self.assertEqual([(end, newest.end, DATA)], wal_messages(peer.read()))
+
+    def test_notBehindARest(self) -> None:
+        """While something that was begun is not sent, nothing comes behind it but from the reactor."""
+        peer = self.peer()
+        (permit,) = self.standing(peer)
+        data = wal_bytes(LEVEL, LEVEL + (60 << 10))
+        permit.use(NewestWal(1, LEVEL, data))
+        begun = peer.read()
+        self.assertLess(len(begun), len(data))
+        permit.use(NewestWal(1, LEVEL + len(data), DATA))
+        peer.source.grow(LEVEL + len(data))
+        self.assertEqual([(LEVEL, LEVEL + len(data), data)], wal_messages(peer.run()))
 
     def test_wrongWalIsNotSent(self) -> None:
         """What is of another timeline, does not come next, or goes into the next file is left alone."""

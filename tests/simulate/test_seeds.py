@@ -54,7 +54,7 @@ def test_aSeedIsRepeatedExactly(elsewhere: ProcessPoolExecutor) -> None:
 def test_everyKindOfTroubleHappens(elsewhere: ProcessPoolExecutor) -> None:
     """Some seeds together have every fault that there is, and standbys that get WAL all the same."""
     counts: dict[str, int] = {}
-    for outcome in elsewhere.map(run, range(1, 21)):
+    for outcome in elsewhere.map(run, range(1, 41)):
         for what, number in outcome.counts.items():
             counts[what] = counts.get(what, 0) + number
     wanted = {

@@ -145,6 +145,29 @@ class AttendingTests(ThreadTestCase):
         os.write(self.other, b"more")
         self.assertEqual(b"more", self.result(again))
 
+    def test_onAndOn(self) -> None:
+        """It goes on by itself until the function returns something, and tells the reactor meanwhile."""
+        read: list[bytes] = []
+        told: list[list[bytes]] = []
+
+        def take() -> bytes | None:
+            read.append(os.read(self.readable, 1))
+            self.threads.tell(lambda: told.append(list(read)))
+            return b"end" if read[-1] == b"." else None
+
+        attended = self.threads.attend(self.readable, take)
+        os.write(self.other, b"ab.c")
+        self.assertEqual(b"end", self.result(attended))
+        self.assertEqual([b"a", b"b", b"."], read)
+        self.assertEqual(3, len(told))
+
+    def test_aMistakeInWhatIsTold(self) -> None:
+        """It is logged, and what comes behind it is told all the same."""
+        attended = self.threads.attend(self.readable, lambda: self.threads.tell(lambda: 1 / 0) or 5)
+        os.write(self.other, b"a")
+        self.assertEqual(5, self.result(attended))
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
+
     def test_otherWorkGoesFirst(self) -> None:
         """What else is to be done does not wait for something to read."""
         attended = self.threads.attend(self.readable, os.read, self.readable, 10)

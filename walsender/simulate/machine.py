@@ -144,11 +144,15 @@ class Threads:
         self._process = process
         self._one_by_one = one_by_one
         self._free_at = 0.0
-        self._waiting: Deferred[Any] | None = None
+        self._waiting: Deferred[Any] | None = None  # for something to read
+        self._attends: Deferred[Any] | None = None  # and is not recalled
 
     def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[Any]:
         """See `twisted.internet.threads.deferToThread`."""
         self.recall()
+        return self._run(function, *args, **kwargs)
+
+    def _run(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Deferred[Any]:
         result: Deferred[Any] = Deferred()
 
         def done(success: bool, outcome: Any) -> None:
@@ -159,19 +163,34 @@ class Threads:
 
     def attend(self, readable: IReadable, function: Callable[..., Any], *args: Any) -> Deferred[Any]:
         """See `walsender.work_threads.WorkThreads`."""
-        waiting = self._waiting = Deferred()
+        attended = self._attends = Deferred()
+
+        def wait() -> None:
+            self._waiting = attended
+            readable.when_readable(begin)
 
         def begin() -> None:
-            if self._waiting is waiting:
+            if self._waiting is attended:
                 self._waiting = None
-                self(function, *args).chainDeferred(waiting)
+                self._run(function, *args).addCallbacks(done, attended.errback)
 
-        readable.when_readable(begin)
-        return waiting
+        def done(result: Any) -> None:
+            if result is None and self._attends is attended:
+                wait()
+            else:
+                attended.callback(result)
+
+        wait()
+        return attended
+
+    def tell(self, function: Callable[[], object]) -> None:
+        """See `walsender.work_threads.WorkThreads`."""
+        self._process.callLater(self._process.random.expovariate(2000), function)
 
     def recall(self) -> None:
         """See `walsender.work_threads.WorkThreads`."""
         waiting, self._waiting = self._waiting, None
+        self._attends = None
         if waiting is not None:
             self._process.callLater(0, waiting.callback, None)
 

@@ -15,6 +15,7 @@ class NewestWal:
     A little WAL, durable, in memory; nobody changes it.
 
     :ivar start: position of its first byte.
+    :ivar end: position behind its last byte.
     :ivar messages: what senders have made of it for their clients, by whose kind of message it is: it is
         made once for all who are level.
     """
@@ -22,9 +23,9 @@ class NewestWal:
     timeline: int
     start: int
     data: bytes
+    end: int = field(init=False)
     messages: dict[Hashable, bytes] = field(default_factory=dict)
 
-    @property
-    def end(self) -> int:
-        """Position behind its last byte."""
-        return self.start + len(self.data)
+    def __post_init__(self) -> None:
+        """Add up once."""
+        self.end = self.start + len(self.data)

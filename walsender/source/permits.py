@@ -3,7 +3,7 @@
 
 Otherwise the reactor has to wake up between the disk's answer and the standby's turn.  What holds:
 
-* A permit is used once or withdrawn, whichever comes first, under its lock.
+* A permit is used for one commit after the other until it is withdrawn, under its lock.
 * While it stands nobody else writes to the connection, or closes it: whoever wants to withdraws it first, and
   hears what has been sent by it.  So no byte comes between others, and none goes to another's descriptor.
 * It is used with what has been flushed, and after the source's flush position has moved over it.
@@ -33,8 +33,8 @@ class Used:
     """
     What has been sent by a permit.
 
-    :ivar end: position behind the WAL that it was.
-    :ivar rest: what the connection did not take of the message.
+    :ivar end: position behind the last WAL that it was.
+    :ivar rest: what the connection did not take of the last message.
     """
 
     end: int
@@ -43,10 +43,10 @@ class Used:
 
 class Permit:
     """
-    To be sent one message, in another thread.
+    To be sent messages in another thread.
 
     :param position: what comes next begins here.
-    :param until: and ends here at most.
+    :param until: and all of it ends here at most.
     :param message: returns the message for some WAL; called in that thread.
     :ivar send: sends without waiting and returns how much was taken; may raise `OSError`.
     """
@@ -73,10 +73,11 @@ class Permit:
         with self._lock:
             if not self._stands:
                 return
-            self._stands = False
             sent = 0
             with contextlib.suppress(OSError):  # who sends the rest is told again
                 sent = self.send(message)
+            self._position = newest.end
+            self._stands = sent == len(message)
             self._used = Used(newest.end, message[sent:])
 
     def withdraw(self) -> Used | None:

@@ -403,14 +403,16 @@ class RelaySource(HeldWal):
             return
         if commit.files or self._received:
             return  # readers may still have another file of that segment open
+        end, segment_size = look.end.position, self.geometry.segment_size
         newest = NewestWal(timeline, commit.position - len(commit.newest), commit.newest)
-        known = self.geometry.segment_number(look.end.position - 1)
-        if newest.start == look.end.position and self.geometry.segment_number(newest.end) == known:
+        in_known_segment = newest.end // segment_size == (end - 1) // segment_size
+        if newest.start == max(end, self._ahead) and in_known_segment:
             self._ahead = newest.end
             self._permits.use(newest)
 
     def _take_over(self, look: Look, newest: NewestWal | None = None) -> None:
-        self._ahead = 0
+        if self._look is None or look.end.timeline != self._look.end.timeline:
+            self._ahead = 0  # the thread, which may be ahead of this, goes on with what it has begun
         super()._take_over(look, newest)
 
     def _kept(self, timeline: int, commit: Commit) -> None:

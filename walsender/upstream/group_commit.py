@@ -5,14 +5,17 @@ While a commit runs, what comes waits; then all of it is one commit.  Under load
 grow, and a slow disk costs latency, not throughput.
 
 While nothing waits and no commit runs, the thread of the commits itself may wait for the upstream: it reads,
-writes and flushes, and the reactor hears of it afterwards, which spares two wake-ups on the way.  What the
-thread has read it leaves at hand before it writes (`GroupCommit.look`): while a disk takes its time, what has
-come is to be known, and to be read on.
+writes and flushes, and goes on so by itself; the reactor hears of it afterwards, which spares two wake-ups on
+the way.  What the thread has read it leaves at hand before it writes (`GroupCommit.look`): while a disk takes
+its time, what has come is to be known, and to be read on.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
+from collections import deque
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
@@ -31,12 +34,17 @@ if TYPE_CHECKING:
 LARGE: Final = 8 << 20
 """Bytes that are worth a commit of their own while more are on their way."""
 
+_MOST_THERE: Final = 64  # so many commits may pass before the reactor hears of the first
+
 
 class IAttendant(Protocol):
     """A thread that can wait for something; see `walsender.work_threads.WorkThreads`."""
 
     def attend(self, readable: Any, function: Callable[..., object], *args: object) -> Deferred[Any]:
-        """Have *function* called when there is something to read; ``None`` if there is else to do before."""
+        """Have *function* called whenever there is something to read, until it returns something."""
+
+    def tell(self, function: Callable[[], object]) -> None:
+        """Have *function* called in the reactor's thread; from the other."""
 
     def recall(self) -> None:
         """Have it wait no longer."""
@@ -52,10 +60,22 @@ class ISegmentWriter(Protocol):
         """Let go of the file."""
 
 
-class _Taken(NamedTuple):
+@dataclass(slots=True, eq=False)
+class _Taken:
+    """
+    What the thread has read at one time.
+
+    :ivar is_written: by the thread, too.
+    :ivar length: so much of what is waiting is durable with it; known once it is delivered.
+    :ivar commit: of it, once it is durable.
+    """
+
     taken: Taken
     came_at: float
-    is_written: bool  # by the thread that has read it
+    is_written: bool
+    is_delivered: bool = False
+    length: int = 0
+    commit: Commit | None = None
 
 
 class GroupCommit:
@@ -81,8 +101,9 @@ class GroupCommit:
     ) -> None:
         self._attendant = attendant
         self._session: IUpstreamSession | None = None  # which the thread attends to
-        self._taken: _Taken | None = None
-        self._writing = 0, 0.0  # how many bytes of what the thread has taken it writes, and since when
+        self._may_take = Lock()  # whoever takes, or ends that
+        self._takes = False  # the thread, from the session
+        self._there: deque[_Taken] = deque()  # of which not all has been told here
         self._receive = receive or Stopwatch()
         self._came_at = 0.0
         self._writer = writer
@@ -135,62 +156,94 @@ class GroupCommit:
         if (readable := session.readable) is None:
             return
         try:
-            done = attendant.attend(readable, self._take_and_commit, session, wal_of)
+            done = attendant.attend(readable, self._take_and_commit, session, attendant, wal_of)
         except OSError:
             return  # no descriptor is left: the reactor reads
         self._behind = 0
-        self._running, self._session = Deferred(), session
+        self._running, self._session, self._takes = Deferred(), session, True
         session.attended(attendant.recall)
         done.addCallbacks(self._attended, self._broken)
 
     def look(self) -> bool:
         """If the thread is writing what it has read, take that over, and read on here; return whether."""
-        session = self._session
-        if session is None or self._taken is None:
+        session, attendant = self._session, self._attendant
+        self._hear()
+        if session is None or attendant is None or not self._there:
             return False
-        self._deliver(session)
+        attendant.recall()
+        with self._may_take:
+            self._takes = False
+        for taken in list(self._there):
+            self._deliver(session, taken)
         self._session = None
         session.released()
         return True
 
-    def _take_and_commit(self, session: IUpstreamSession, wal_of: WalOf) -> Commit | Exception | None:
-        """Read and commit; in the thread.  An error is returned: what has been read is told all the same."""
-        taken = session.take()
-        came_at = self._receive.now()
-        pieces = wal_of(taken.messages)
-        self._taken = _Taken(taken, came_at, bool(pieces))
+    def _take_and_commit(
+        self, session: IUpstreamSession, attendant: IAttendant, wal_of: WalOf
+    ) -> Exception | bool | None:
+        """
+        Read and commit; in the thread.
+
+        :returns: ``None``: the thread is to go on so.  An error is returned: what has been read is told all
+            the same.
+        """
+        with self._may_take:
+            if not self._takes:
+                return False
+            taken = session.take()
+            came_at = self._receive.now()
+            pieces = wal_of(taken.messages)
+            there = _Taken(taken, came_at, bool(pieces))
+            self._there.append(there)
         if not pieces:
-            return None
+            return False
         try:
-            return self._writer.commit(pieces)
+            commit = there.commit = self._writer.commit(pieces)
         except Exception as error:  # noqa: BLE001 -- whoever waits for it is told
             return error
+        to_be_looked_at = commit.files or commit.failure or taken.ended or taken.failure
+        if to_be_looked_at or len(self._there) > _MOST_THERE:
+            return False
+        attendant.tell(self._hear)
+        return None
 
-    def _deliver(self, session: IUpstreamSession) -> None:
+    def _hear(self) -> None:
+        """Of what the thread has read and made durable."""
+        while self._there and (commit := self._there[0].commit) is not None:
+            there = self._there[0]
+            if self._session is not None:
+                self._deliver(self._session, there)
+            self._there.popleft()
+            self._durable(commit, there.length, there.came_at)
+
+    def _deliver(self, session: IUpstreamSession, there: _Taken) -> None:
         """What the thread has read has come.  If it has begun to write it, nothing of it waits for that."""
-        taken, self._taken = self._taken, None
-        if taken is not None:
-            session.deliver(taken.taken)
-            if taken.is_written:
-                self._writing = self._gathered, taken.came_at
-                self._pieces.clear()
-                self._gathered = 0
+        if there.is_delivered:
+            return
+        there.is_delivered = True
+        session.deliver(there.taken)
+        if there.is_written:
+            there.length = self._gathered
+            self._pieces.clear()
+            self._gathered = 0
 
-    def _attended(self, result: Commit | Exception | None) -> None:
+    def _attended(self, result: Exception | bool | None) -> None:
+        """The thread has ended to wait."""
         session = self._session
+        try:
+            self._hear()
+            for there in self._there:  # one at most, which it has not written, or could not
+                if session is not None:
+                    self._deliver(session, there)
+        finally:
+            self._there.clear()
+            self._session = None
+            if isinstance(result, Exception):
+                self._broken(Failure(result))
+            else:
+                self._commit_ended()
         if session is not None:
-            self._deliver(session)
-        self._session = None
-        if isinstance(result, Exception):
-            self._broken(Failure(result))
-        elif result is not None:
-            self._done(result, *self._writing)
-        else:
-            running, self._running = self._running, None
-            assert running is not None, "it has been waited for"
-            self.commit(self._behind)
-            running.callback(None)
-        if session is not None and self._session is None:
             session.released()
 
     def close(self) -> Deferred[None]:
@@ -205,18 +258,29 @@ class GroupCommit:
         return closed
 
     def _done(self, commit: Commit, length: int, came_at: float) -> None:
-        self._receive.since(came_at)
-        self.waiting -= length
         running, self._running = self._running, None
-        self._ended |= commit.failure is not None
         try:
-            self._committed(commit)
-            if commit.failure is not None:
-                self._failed(Failure(commit.failure))
+            self._durable(commit, length, came_at)
         finally:
             self.commit(self._behind)
             assert running is not None, "a commit is ending"
             running.callback(None)
+
+    def _durable(self, commit: Commit, length: int, came_at: float) -> None:
+        """So much more is durable."""
+        self._receive.since(came_at)
+        self.waiting -= length
+        self._ended |= commit.failure is not None
+        self._committed(commit)
+        if commit.failure is not None:
+            self._failed(Failure(commit.failure))
+
+    def _commit_ended(self) -> None:
+        """Nothing runs any more: begin what waits for that."""
+        running, self._running = self._running, None
+        self.commit(self._behind)
+        assert running is not None, "it has been waited for"
+        running.callback(None)
 
     def _broken(self, failure: Failure) -> None:
         self._ended = True

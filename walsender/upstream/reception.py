@@ -221,23 +221,7 @@ class Reception:
         """While nothing is to be done, let the thread of the commits read, unless much is still to come."""
         level = self._upstream_end <= self._received
         if level and not self._stopped and self._until is None and self._commits is not None:
-            self._commits.attend(self._session, self._wal_of)
-
-    def _wal_of(self, messages: list[bytes]) -> list[memoryview]:
-        """Return the WAL in *messages* if it is little and what comes next; in the thread of the commits."""
-        position = self._received
-        pieces = []
-        for body in messages:
-            try:
-                message = _LAYOUT.decode_walsender(memoryview(body))
-            except WalsenderError:
-                return []
-            if isinstance(message, XLogData) and message.data:
-                if self._geometry.position(message.start) != position:
-                    return []
-                pieces.append(memoryview(message.data))
-                position += len(message.data)
-        return pieces if position <= self._received + _LITTLE else []
+            self._commits.attend(self._session, _WalAfter(self._geometry, self._received))
 
     def _tell_status(self, *, reply_requested: bool = False) -> None:
         """
@@ -346,3 +330,34 @@ class Reception:
         for timer in timers:
             if timer is not None and timer.active():
                 timer.cancel()
+
+
+class _WalAfter:
+    """
+    What follows a position, for as long as it is little at a time; in the thread of the commits.
+
+    :param position: of the next byte.
+    """
+
+    def __init__(self, geometry: Geometry, position: int) -> None:
+        self._geometry = geometry
+        self._position = position
+
+    def __call__(self, messages: list[bytes]) -> list[memoryview]:
+        """Return the WAL in *messages* if it is little and what comes next; else nothing."""
+        position = self._position
+        pieces = []
+        for body in messages:
+            try:
+                message = _LAYOUT.decode_walsender(memoryview(body))
+            except WalsenderError:
+                return []
+            if isinstance(message, XLogData) and message.data:
+                if self._geometry.position(message.start) != position:
+                    return []
+                pieces.append(memoryview(message.data))
+                position += len(message.data)
+        if position > self._position + _LITTLE:
+            return []
+        self._position = position
+        return pieces

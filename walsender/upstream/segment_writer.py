@@ -136,8 +136,11 @@ class SegmentWriter:
                     failure = error  # what came before is whole, and is told of
                     break
             end = self._geometry.segment_start(self._number + 1)
-            here = _take(waiting, end - self._position)
-            self._compare(_take(here, max(0, self._held_until(end) - self._position)))
+            here, waiting = (
+                (waiting, []) if end_of_all <= end else (_take(waiting, end - self._position), waiting)
+            )
+            if (held := self._held_until(end) - self._position) > 0:
+                self._compare(_take(here, held))
             self._write(here)
             if self._position == end:
                 self._complete()

@@ -113,7 +113,7 @@ def _unknown(tag: int) -> UnknownStandbyMessage:
 
 
 def _check_tag(body: bytes | memoryview) -> int:
-    return BodyReader(bytes(body[:1])).byte()  # with its own error for a body of no bytes
+    return body[0] if body else BodyReader(b"").byte()  # which has the error for a body of no bytes
 
 
 def _check_size(body: bytes | memoryview, layout: struct.Struct) -> None:

@@ -11,6 +11,7 @@ from walsender.errors import WalFileError
 from walsender.upstream import Commit, GroupCommit
 from walsender.upstream.group_commit import LARGE
 from walsender.upstream.interfaces import Taken
+from walsender.wal import CoveredFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,19 +24,24 @@ class Writer:
     A writer that notes what it gets.
 
     :ivar error: what a commit ends with.
+    :ivar files: with which the next commits begin.
+    :ivar meanwhile: called in the middle of each.
     """
 
     def __init__(self) -> None:
         self.commits: list[bytes] = []
         self.error: Exception | None = None
+        self.files: list[CoveredFile] = []
+        self.meanwhile: Callable[[], object] = bool
         self.closed = 0
 
     def commit(self, pieces: Sequence[bytes | memoryview], behind: int = 0) -> Commit:
         """See `SegmentWriter`."""
+        self.meanwhile()
         if self.error is not None:
             raise self.error
         self.commits.append(b"".join(pieces))
-        return Commit(sum(map(len, self.commits)))
+        return Commit(sum(map(len, self.commits)), files=self.files)
 
     def close(self) -> None:
         """See `SegmentWriter`."""
@@ -186,6 +192,7 @@ class AttendingTests(GroupCommitTestCase):
         """Have the thread wait."""
         super().setUp()
         self.waiting: list[tuple[Deferred[Any], Callable[[], object]]] = []
+        self.told: list[Callable[[], object]] = []
         self.recalled = 0
         self.commits = GroupCommit(
             self.writer, self.run_in_thread, self.committed, self.failures.append, attendant=self
@@ -202,42 +209,78 @@ class AttendingTests(GroupCommitTestCase):
         assert readable == self.session.readable
         done: Deferred[Any] = Deferred()
         self.waiting.append((done, lambda: function(*args)))
+        self.recalled = 0
         return done
+
+    def tell(self, function: Callable[[], object]) -> None:
+        """See `IAttendant`."""
+        self.told.append(function)
 
     def recall(self) -> None:
         """See `IAttendant`."""
         self.recalled += 1
 
-    def comes(self, *messages: bytes) -> Deferred[Any]:
-        """Let something come, and the thread do its work; return what will tell the reactor."""
+    def comes(self, *messages: bytes) -> None:
+        """Let something come, and the thread do its work; the reactor hears of it when it is to."""
         self.session.comes += messages
-        done, work = self.waiting.pop()
-        result = work()
-        told: Deferred[Any] = Deferred()
-        told.addCallback(lambda _: result).chainDeferred(done)
-        return told
+        done, work = self.waiting[-1]
+        if (result := work()) is not None or self.recalled:
+            self.waiting.pop()
+            self.told.append(lambda: done.callback(result))
+
+    def hear(self) -> None:
+        """Have the reactor told."""
+        while self.told:
+            self.told.pop(0)()
 
     def test_durableBeforeTheReactorHears(self) -> None:
         """The thread reads and commits; what it has read is delivered, and written once."""
         self.assertFalse(self.session.reads_here)
-        told = self.comes(b"abc", b"de")
+        self.comes(b"abc", b"de")
         self.assertEqual(([b"abcde"], [], []), (self.writer.commits, self.session.delivered, self.positions))
-        told.callback(None)
+        self.hear()
         self.assertEqual(([b"abc", b"de"], [5]), (self.session.delivered, self.positions))
         self.assertEqual((0, [], [b"abcde"]), (self.commits.waiting, self.jobs, self.writer.commits))
-        self.assertTrue(self.session.reads_here)
 
     def test_onAndOn(self) -> None:
-        """Whoever hears of a commit may have the thread wait again; nobody else reads meanwhile."""
-        self.commits._committed = lambda commit: (self.committed(commit), self.await_())[0]
+        """It goes on by itself, whatever the reactor does; nobody else reads meanwhile."""
         for number in range(3):
-            self.comes(b"abc").callback(None)
-            self.assertEqual((number + 1, False), (len(self.positions), self.session.reads_here))
+            self.comes(b"abc")
+            self.assertEqual((number + 1, []), (len(self.writer.commits), self.positions))
+        self.hear()
+        self.assertEqual(([3, 6, 9], [b"abc"] * 3), (self.positions, self.session.delivered))
+        self.comes(b"de")
+        self.hear()
+        self.assertEqual(([3, 6, 9, 11], 0), (self.positions, self.commits.waiting))
+        self.assertFalse(self.session.reads_here)
+
+    def test_notFarAheadOfTheReactor(self) -> None:
+        """A reactor that does not get to it is waited for, and then all is told in its order."""
+        while self.waiting:
+            self.comes(b"a")
+        came = len(self.writer.commits)
+        self.assertGreater(came, 10)
+        self.hear()
+        self.assertEqual((list(range(1, came + 1)), 0), (self.positions, self.commits.waiting))
+        self.assertTrue(self.session.reads_here)
+
+    def test_newFilesAreShownFirst(self) -> None:
+        """Whoever reads must know of a new file before more comes into it."""
+        self.writer.files = [CoveredFile("000000010000000000000001.partial", (1, 1))]
+        self.comes(b"abc")
+        self.assertEqual([], self.waiting)
+        self.hear()
+        self.assertEqual(([3], True), (self.positions, self.session.reads_here))
+        self.await_()
+        self.assertEqual(1, len(self.waiting))
 
     def test_aSlowDisk(self) -> None:
         """While the thread writes, what it has read is known, and more is read here: the next commit."""
-        told = self.comes(b"abc")
-        self.assertTrue(self.commits.look())
+        looked = []
+        self.writer.meanwhile = lambda: looked.append(self.commits.look())
+        self.comes(b"abc")
+        self.writer.meanwhile = bool
+        self.assertEqual([True], looked)
         self.assertEqual(
             ([b"abc"], 3, True), (self.session.delivered, self.commits.waiting, self.session.reads_here)
         )
@@ -245,15 +288,44 @@ class AttendingTests(GroupCommitTestCase):
         self.commits.commit()
         self.assertFalse(self.commits.look())
         self.assertEqual([], self.jobs)
-        told.callback(None)
+        self.hear()
         self.assertEqual(([3], 2), (self.positions, self.commits.waiting))
         self.run_one()
         self.assertEqual(([b"abc", b"de"], [3, 5]), (self.writer.commits, self.positions))
+
+    def test_aSlowDiskBehindOthers(self) -> None:
+        """What the thread has read before that is known first."""
+        self.comes(b"abc")
+        self.writer.meanwhile = self.commits.look
+        self.comes(b"de")
+        self.assertEqual(
+            ([3], [b"abc", b"de"], 2), (self.positions, self.session.delivered, self.commits.waiting)
+        )
+        self.hear()
+        self.assertEqual(([3, 5], 0), (self.positions, self.commits.waiting))
+
+    def test_takesNothingMoreAfterALook(self) -> None:
+        """A thread that has not heard yet that reading goes on here leaves alone what comes."""
+        _, work = self.waiting[-1]
+        self.writer.meanwhile = self.commits.look
+        self.comes(b"abc")
+        self.writer.meanwhile = bool
+        self.session.comes.append(b"de")
+        self.assertIsNotNone(work())
+        self.assertEqual(([b"de"], [b"abc"]), (self.session.comes, self.writer.commits))
 
     def test_nothingToLookAt(self) -> None:
         """A thread that waits has read nothing."""
         self.assertFalse(self.commits.look())
         self.assertFalse(self.session.reads_here)
+
+    def test_aLookAtWhatIsDurable(self) -> None:
+        """What has been done, and not been heard of, is heard of; the thread goes on."""
+        self.comes(b"abc")
+        self.assertFalse(self.commits.look())
+        self.assertEqual(([3], False), (self.positions, self.session.reads_here))
+        self.hear()
+        self.assertEqual(([3], [b"abc"]), (self.positions, self.session.delivered))
 
     def test_whatIsToBeLookedAtFirst(self) -> None:
         """What the thread must not commit comes here, and is committed by the usual way."""
@@ -263,9 +335,9 @@ class AttendingTests(GroupCommitTestCase):
         )
         self.session = Session(self.commits)
         self.commits.attend(self.session, lambda _: [])  # type: ignore[arg-type]
-        told = self.comes(b"abc")
+        self.comes(b"abc")
         self.assertEqual([], self.writer.commits)
-        told.callback(None)
+        self.hear()
         self.assertEqual(([b"abc"], True), (self.session.delivered, self.session.reads_here))
         self.run_one()
         self.assertEqual(([b"abc"], [3]), (self.writer.commits, self.positions))
@@ -278,22 +350,27 @@ class AttendingTests(GroupCommitTestCase):
         self.assertEqual(([], []), (self.positions, self.failures))
 
     def test_aCommitThatFails(self) -> None:
-        """It is told as any other, behind what has come."""
+        """It is told as any other, behind what has come and what was made durable before."""
+        self.comes(b"abc")
         self.writer.error = WalFileError("could not write")
-        self.comes(b"abc").callback(None)
-        self.assertEqual(([b"abc"], 1, []), (self.session.delivered, len(self.failures), self.positions))
+        self.comes(b"de")
+        self.hear()
+        self.assertEqual(
+            ([b"abc", b"de"], 1, [3]), (self.session.delivered, len(self.failures), self.positions)
+        )
         self.await_()
         self.assertEqual([], self.waiting)
 
     def test_closeMeanwhile(self) -> None:
         """Closing recalls the thread, and waits for it; what it has committed is told."""
-        told = self.comes(b"abc")
-        closed = self.commits.close()
+        closed = []
+        self.writer.meanwhile = lambda: closed.append(self.commits.close())
+        self.comes(b"abc")
         self.assertEqual((1, []), (self.recalled, self.jobs))
-        told.callback(None)
+        self.hear()
         self.assertEqual([3], self.positions)
         self.run_one()
-        self.successResultOf(closed)
+        self.successResultOf(closed[0])
         self.assertEqual(1, self.writer.closed)
 
     def test_notWhileThereIsSomethingToDo(self) -> None:
