@@ -11,9 +11,9 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from walsender import supply
 from walsender.errors import WalFileError
 from walsender.settings import Settings
+from walsender.supply import directory, make_supply, parts, relay
 from walsender.upstream import NotReceiving
 
 
@@ -41,7 +41,7 @@ class FetchingTests(SynchronousTestCase):
             reactor.callFromThread, reactor.getThreadPool = asked.append, lambda: None
             settings = Settings.load([("wal_directory", path), ("inotify", "off"), *more])
             nobody: Any = None
-            found = supply.make_supply(reactor, settings, lambda: (0, 0), nobody, nobody)
+            found = make_supply(reactor, settings, lambda: (0, 0), nobody, nobody)
             assert found.source.fetching is not None
             found.source.fetching._call_soon(repr)  # type: ignore[arg-type]
             self.assertEqual([repr], asked)
@@ -55,7 +55,8 @@ class HungDiskTests(SynchronousTestCase):
         """Make a directory."""
         self.path = tempfile.mkdtemp()
         self.addCleanup(shutil.rmtree, self.path)
-        self.patch(supply, "WorkThreads", HungThreads)
+        for module in (directory, parts, relay):
+            self.patch(module, "WorkThreads", HungThreads)
 
     def settings(self, *more: tuple[str, str]) -> Settings:
         """Return those of a server of the directory."""
@@ -63,7 +64,7 @@ class HungDiskTests(SynchronousTestCase):
 
     def test_directory(self) -> None:
         """A look at a directory that others fill."""
-        found = supply.DirectorySupply(
+        found = directory.DirectorySupply(
             cast("Any", Clock()), self.settings(), HungThreads().run, cast("Any", [])
         )
         self.assertEqual(0, found.timings.stuck())
@@ -73,7 +74,7 @@ class HungDiskTests(SynchronousTestCase):
     def test_relay(self) -> None:
         """The thread of a relay's commits."""
         settings = self.settings(("primary_conninfo", "host=a"))
-        found = supply.RelaySupply(
+        found = relay.RelaySupply(
             *(cast("Any", Clock()), settings, maybeDeferred),
             feedback=lambda: (0, 0),
             slots=cast("Any", []),

@@ -1,43 +1,27 @@
-"""
-Where the service gets its WAL from: a directory that others fill, or an upstream.
-
-Each form brings a source and the threads that it needs, and is started, stopped and
-given new settings in the same way.
-"""
+"""WAL from an upstream."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from walsender.errors import ConfigurationError, WalFileError, WalsenderError
 from walsender.preflight import wal_directory_error
 from walsender.replication_slots import check_name
-from walsender.restore_command import RestoreCommand
-from walsender.retention import Limits, WalRemover, archive_availability
-from walsender.source import (
-    AT_ONCE,
-    DirectorySource,
-    Fetching,
-    HistorySearch,
-    IWalProvider,
-    RelayShelf,
-    RelaySource,
-    TemporaryShelf,
-)
-from walsender.source.notifier import DirectoryNotifier
+from walsender.retention import Limits, WalRemover
+from walsender.source import AT_ONCE, Fetching, HistorySearch, RelayShelf, RelaySource
 from walsender.source.removal import MAY_REMOVE_WAL
 from walsender.state_lock import StateLock
 from walsender.timings import TimedFiles, Timings
 from walsender.upstream import ReceiverSettings, UpstreamFetcher, WalReceiver
 from walsender.wal import REAL_FILES
 from walsender.work_threads import WorkThreads
+
+from .parts import Archive, calls_soon, complaint, directory_mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -49,152 +33,9 @@ if TYPE_CHECKING:
     from walsender.replication_slots import Availability, ReplicationSlots
     from walsender.sender import IServerReactor
     from walsender.settings import Settings
-    from walsender.source.held import HeldWal
     from walsender.upstream import NotReceiving, ReceiverStatus
     from walsender.upstream.libpq import LibpqConnector
     from walsender.upstream.socket_watch import IUpstreamReactor
-
-_GROUP_MAY_READ: Final = 0o050
-
-
-class ISupply(Protocol):
-    """A source and what fills it."""
-
-    @property
-    def source(self) -> HeldWal:
-        """What the senders read from."""
-
-    @property
-    def timings(self) -> Timings:
-        """How long the disk takes."""
-
-    def start(self) -> Deferred[None]:
-        """
-        Begin; fires when WAL can be served, or when it is known that there is none yet.
-
-        :raises walsender.errors.ConfigurationError: it cannot begin.
-        """
-
-    def stop(self) -> Deferred[None]:
-        """End; fires when nothing runs any more."""
-
-    @property
-    def receiving(self) -> ReceiverStatus | None:
-        """What comes from an upstream at the moment."""
-
-    @property
-    def not_receiving(self) -> NotReceiving | None:
-        """Why nothing comes from an upstream that there is."""
-
-    def availability(self) -> Mapping[str, Availability]:
-        """Return of each slot how sure it is of its WAL."""
-
-    def reconfigure(self, settings: Settings) -> None:
-        """
-        Take over what can be changed while running.
-
-        :raises walsender.errors.ConfigurationError: that makes no sense; nothing has changed.
-        """
-
-
-def _directory_mode(path: str) -> int:
-    return 0o750 if Path(path).stat().st_mode & _GROUP_MAY_READ == _GROUP_MAY_READ else 0o700
-
-
-def _calls_soon(reactor: IServerReactor) -> Callable[[Callable[[], object]], None]:
-    def call_soon(function: Callable[[], object]) -> None:
-        reactor.callFromThread(function)
-
-    return call_soon
-
-
-class _Archive:
-    """What ``restore_command`` needs."""
-
-    def __init__(self, reactor: IServerReactor, settings: Settings) -> None:
-        self._reactor = reactor
-        self._threads = WorkThreads(reactor, "walsender-restore", AT_ONCE)
-        self.start, self.stop = self._threads.start, self._threads.stop
-
-    def providers(self, settings: Settings) -> list[IWalProvider]:
-        """
-        Return the command, if there is one.
-
-        :raises walsender.errors.ConfigurationError: it has a placeholder that nobody knows.
-        """
-        if not settings.restore_command:
-            return []
-        try:
-            return [RestoreCommand(self._reactor, self._threads.run, settings.restore_command)]
-        except ConfigurationError as error:
-            raise _complaint(settings, "restore_command", error) from error
-
-
-class DirectorySupply:
-    """WAL from a directory that others fill."""
-
-    def __init__(
-        self,
-        reactor: IServerReactor,
-        settings: Settings,
-        run_in_thread: Callable[..., Deferred[Any]],
-        slots: ReplicationSlots,
-    ) -> None:
-        self._slots = slots
-        path = settings.wal_directory
-        self._thread = WorkThreads(reactor, "walsender-look")
-        self.timings = Timings()
-        self.source = DirectorySource(
-            reactor,
-            run_in_thread,
-            TimedFiles(self.timings.flush),
-            path,
-            run_look=self.timings.timed(self._thread.run),
-            delay=settings.wal_sender_delay,
-            sync=settings.fsync,
-            directory_mode=_directory_mode(path),
-            notifier=DirectoryNotifier(reactor, path) if settings.inotify else None,
-        )
-        self._archive = _Archive(reactor, settings)
-        shelf = TemporaryShelf(run_in_thread, REAL_FILES, self.source)
-        self._fetching = Fetching(_calls_soon(reactor), shelf, self.source, self._archive.providers(settings))
-        self.source.fetching = self._fetching
-        self.source.histories = HistorySearch(reactor, self._fetching, self.source)
-
-    def start(self) -> Deferred[None]:
-        """See `ISupply`."""
-        self._thread.start()
-        self._archive.start()
-        self._fetching.start()
-        return self.source.start()
-
-    def stop(self) -> Deferred[None]:
-        """See `ISupply`."""
-        ended = DeferredList([self._fetching.stop(), self.source.stop()])
-        return ended.addCallback(self._stopped)
-
-    def _stopped(self, _: object) -> None:
-        self._archive.stop()
-        self._thread.stop()
-
-    @property
-    def receiving(self) -> ReceiverStatus | None:
-        """See `ISupply`: there is no upstream."""
-        return None
-
-    @property
-    def not_receiving(self) -> NotReceiving | None:
-        """See `ISupply`."""
-        return None
-
-    def availability(self) -> Mapping[str, Availability]:
-        """See `ISupply`."""
-        return {slot.name: archive_availability(slot, self.source) for slot in self._slots}
-
-    def reconfigure(self, settings: Settings) -> None:
-        """See `ISupply`."""
-        self._fetching.providers = self._archive.providers(settings)
-        self.source.delay = settings.wal_sender_delay
 
 
 class RelaySupply:
@@ -229,10 +70,10 @@ class RelaySupply:
         self._look_again: IDelayedCall | None = None
         self._looks_wrong = ""
         path = settings.wal_directory
-        directory_mode = _directory_mode(path)
+        mode = directory_mode(path)
         # Who may read the directory may read what is in it: pg_receivewal too goes by a mode's group bits.
-        files = TimedFiles(self.timings.flush, directory_mode & 0o660 | 0o600)
-        self.source = RelaySource(run_in_thread, run_commit, files, path, directory_mode=directory_mode)
+        files = TimedFiles(self.timings.flush, mode & 0o660 | 0o600)
+        self.source = RelaySource(run_in_thread, run_commit, files, path, directory_mode=mode)
         self.source.receive = self.timings.receive
         self.source.attendant = self._thread
         self._remover = WalRemover(
@@ -252,15 +93,15 @@ class RelaySupply:
             _receiver_settings(settings),
             feedback=self._feedback(settings),
         )
-        self._archive = _Archive(reactor, settings)
+        self._archive = Archive(reactor, settings)
         self._shelf = RelayShelf(run_in_thread, run_commit, files, path, self.source, self._check_room)
         archive = self._archive.providers(settings)
         self._upstream = self._fetcher(settings)
         # The archive is asked first, which nobody else needs.
-        self._fetching = Fetching(_calls_soon(reactor), self._shelf, self.source, [*archive, self._upstream])
+        self._fetching = Fetching(calls_soon(reactor), self._shelf, self.source, [*archive, self._upstream])
         self.source.fetching = self._fetching
         # What the upstream does not have, for ourselves.
-        self._filling = Fetching(_calls_soon(reactor), self._shelf, self.source, archive)
+        self._filling = Fetching(calls_soon(reactor), self._shelf, self.source, archive)
         self.source.restore = self._filling.restore
         self.source.histories = HistorySearch(reactor, self._filling, self.source)
 
@@ -287,7 +128,7 @@ class RelaySupply:
                 connect_timeout_s=settings.wal_receiver_timeout,
             )
         except ConfigurationError as error:
-            raise _complaint(settings, "primary_conninfo", error) from error
+            raise complaint(settings, "primary_conninfo", error) from error
 
     def _feedback(self, settings: Settings) -> Callable[[], tuple[int, int]] | None:
         return self._standbys_need if settings.hot_standby_feedback else None
@@ -405,7 +246,7 @@ def _receiver_settings(settings: Settings) -> ReceiverSettings:
         try:
             check_name(settings.primary_slot_name)
         except WalsenderError as error:
-            raise _complaint(settings, "primary_slot_name", error) from error
+            raise complaint(settings, "primary_slot_name", error) from error
     return ReceiverSettings(
         slot_name=settings.primary_slot_name,
         create_slot=settings.create_primary_slot,
@@ -422,29 +263,3 @@ def _limits(settings: Settings) -> Limits:
 def _bytes(megabytes: int) -> int | None:
     """Return a size in bytes; ``None`` for -1."""
     return None if megabytes < 0 else megabytes << 20
-
-
-def _complaint(settings: Settings, name: str, error: WalsenderError) -> ConfigurationError:
-    return ConfigurationError(
-        f'{error.message} (parameter "{name}" from {settings.sources[name]})', hint=error.hint
-    )
-
-
-def make_supply(
-    reactor: IServerReactor,
-    settings: Settings,
-    feedback: Callable[[], tuple[int, int]],
-    slots: ReplicationSlots,
-    oldest_sent: Callable[[], LSN],
-) -> ISupply:
-    """
-    Return where these settings say that WAL comes from.
-
-    :param feedback: returns what the standbys need, as 64-bit transaction ids.
-    :param oldest_sent: returns the lowest LSN that a connected standby has been sent; 0: there is none.
-    :raises walsender.errors.ConfigurationError: they make no sense.
-    """
-    run_in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
-    if settings.primary_conninfo:
-        return RelaySupply(reactor, settings, run_in_thread, feedback, slots, oldest_sent)
-    return DirectorySupply(reactor, settings, run_in_thread, slots)
