@@ -71,11 +71,11 @@ SELECT 'abc' ~ '^a', 'abc' ~ 'c$', 'abc' ~ 'B', 'abc' ~* 'B', 'abc' !~ 'x', 'abc
 SELECT 'x9' ~ '^[a-z][0-9]$', 'x-' ~ '[^a-z0-9]', 'a b' ~ '\s', 'pg_x' ~ '^pg_', 'foo' ~ '^(foo|bar)$', 'fo' ~ 'fo?o?$', '' ~ '^$', 'ab' ~ 'a|b|'
 SELECT 'a' ~ '[[:alpha:]]', '5' ~ '^[[:digit:]]+$', 'a' ~ '[]a]', '-' ~ '[a-]', 'abcabc' ~ '^(abc){2}$', 'abc' ~ '^(?:abc)$', 'B' ~* '[a-c]'
 SELECT substring('user=a host=b.c port=5' from 'host=([^ ]*)'), substring('repmgr_slot_17' from 'repmgr_slot_([0-9]*)'), substring('x' from 'y')
-SELECT substring('foobar' from 'o.b'), substring('foobar' from 'o(.)b'), substring('foobar', '(o+)(b)?'), substring('abc' from ''), substring('' from '(x)*')
-SELECT substring('aaab' from 'a+'), substring('xaab' from 'a*'), substring('ab' from 'a|ab'), substring('abcd' from '(a|ab)(c|bcd)'), substring('abab' from '(ab)*')
-SELECT substring('abc1' from '([a-z]*)([0-9]*)'), substring('aa' from '(a*)(a*)'), substring('aXbX' from '(?:a)(.)'), substring('b' from '(a)?b')
+SELECT substring('foobar' from 'o.b'), substring('foobar' from 'o(.)b'), substring('foobar', '(o+)(b)?'), substring('abc' from '')
+SELECT substring('aaab' from 'a+'), substring('xaab' from 'a*'), substring('ab' from 'a|ab'), substring('abcd' from '(a|ab)(c|bcd)'), substring('aaaaba' from '(?:.)*(.*)')
+SELECT substring('abc1' from '([a-z]*)([0-9]*)'), substring('aa' from '(a*)(a*)'), substring('aaaaba' from 'a*(((a|a))?)'), substring('abbbb' from '(.*)((?:b)?a|((?:.)?|.*))'), substring('aXbX' from '(?:a)(.)'), substring('b' from '(a)?b')
 SELECT substring('abc' from '^b'), substring('abc' from 'c$'), substring('abc' from '^(.*)$'), substring(NULL from 'a'), substring('a' from NULL::text)
-SELECT substring('ab12cd' from '[0-9]{2}'), substring('ab12cd' from '([0-9]){2}'), substring('aab' from '(a|b)*'), substring('xyz' from '(x|y|z)(z)')
+SELECT substring('ab12cd' from '[0-9]{2}'), substring('bbaabb' from '.?(.+a)b?'), substring('bbaa' from '(a?)?'), substring('xyz' from '(x|y|z)(z)')
 SELECT substring('a' from '(')
 SELECT 'a' OPERATOR(pg_catalog.=) 'b', 'abc' COLLATE "C" < 'b'
 SELECT '7'::xid = '7'::xid, '7'::xid = 7

@@ -47,16 +47,17 @@ class Pattern:
     A machine that says whether a text has what it looks for.
 
     :ivar has_group: there are parentheses that are to be looked for.
-    :ivar is_lazy: somewhere the shortest is wanted.
+    :ivar is_vague: somewhere the shortest is wanted, or the group comes again, so that
+        `walsender.sql.pattern_search` cannot tell where it matches.
     """
 
     def __init__(
-        self, begin: State, end: State, *, everywhere: bool, has_group: bool = False, is_lazy: bool = False
+        self, begin: State, end: State, *, everywhere: bool, has_group: bool = False, is_vague: bool = False
     ) -> None:
         self.begin = begin
         self.end = end
         self.has_group = has_group
-        self.is_lazy = is_lazy
+        self.is_vague = is_vague
         self._everywhere = everywhere  # it may begin anywhere
 
     def matches(self, text: str, budget: Budget) -> bool:

@@ -2,13 +2,15 @@
 Where in a text a regular expression matches, and its first group: the leftmost, and of these the longest.
 
 As in `walsender.sql.machine` all states are followed at once, each with the best way that leads to it, so
-that the time is linear in the text; a budget is asked.  Of two ways the one is better that begins earlier,
-then the one whose group does, then the one whose group is longer.
+that the time is linear in the text; a budget is asked.  The best way is that which came first: states lead
+on in the order in which they are wanted, as much as can be had before less.
+
+The method: Rob Pike's, as in Russ Cox, "Regular Expression Matching: the Virtual Machine Approach", 2009.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import NotSupported
 
@@ -16,31 +18,25 @@ if TYPE_CHECKING:
     from .budget import Budget
     from .machine import Pattern, State
 
-_NOWHERE: Final = 1 << 60
-
 
 class _Way(NamedTuple):
-    """
-    Where a match begins, where its group does, and the group's end; its end is negative, for sorting.
-
-    The end of a group that is open counts as the furthest.
-    """
+    """Where a match begins, and where its group begins and ends; ``None``: it does not, or not yet."""
 
     begin: int
-    group: int = _NOWHERE
-    end: int = -_NOWHERE
+    group: int | None = None
+    end: int | None = None
 
 
 def found(pattern: Pattern, text: str, budget: Budget) -> str | None:
     """
     Return what of *text* matches, or of that the first group if there is one; ``None``: nothing does.
 
-    :raises NotSupported: somewhere the shortest is wanted.
+    :raises NotSupported: somewhere the shortest is wanted, or the group is repeated.
 
     Source: PostgreSQL, src/backend/utils/adt/regexp.c, textregexsubstr.
     """
-    if pattern.is_lazy:
-        raise NotSupported("non-greedy quantifiers are not supported in substring")
+    if pattern.is_vague:
+        raise NotSupported("non-greedy quantifiers and repeated groups are not supported in substring")
     best: tuple[_Way, int] | None = None
     current: dict[State, _Way] = {}
     for place in range(len(text) + 1):
@@ -52,7 +48,7 @@ def found(pattern: Pattern, text: str, budget: Budget) -> str | None:
         if place == len(text):
             break
         following: dict[State, _Way] = {}
-        for state, way in sorted(current.items(), key=lambda one: one[1]):
+        for state, way in current.items():
             budget.step()
             if state.accepts is not None and state.accepts(text[place]):
                 for after in state.following:
@@ -65,7 +61,7 @@ def found(pattern: Pattern, text: str, budget: Budget) -> str | None:
     way, end = best
     if not pattern.has_group:
         return text[way.begin : end]
-    return None if way.group == _NOWHERE else text[way.group : -way.end]
+    return None if way.group is None else text[way.group : way.end]
 
 
 def _enter(
@@ -86,7 +82,7 @@ def _enter(
             case "(":
                 by = _Way(by.begin, place)
             case ")":
-                by = _Way(by.begin, by.group, -place)
+                by = _Way(by.begin, by.group, place)
         entered[one] = by
         if one.accepts is None:
             waiting += [(after, by) for after in reversed(one.following)]

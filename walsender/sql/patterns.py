@@ -83,7 +83,7 @@ class _Reader(Builder):
         self._place = 0
         self._depth = 0
         self._first_group: int | None = None  # its place
-        self._is_lazy = False
+        self._is_vague = False
 
     def read(self) -> Pattern:
         """Return the machine of the whole."""
@@ -91,7 +91,7 @@ class _Reader(Builder):
         if self._place < len(self._pattern):
             raise _invalid("parentheses () not balanced")
         has_group = self._first_group is not None
-        return Pattern(part.begin, part.end, everywhere=True, has_group=has_group, is_lazy=self._is_lazy)
+        return Pattern(part.begin, part.end, everywhere=True, has_group=has_group, is_vague=self._is_vague)
 
     @property
     def _char(self) -> str:
@@ -140,7 +140,9 @@ class _Reader(Builder):
             case _:
                 return part
         self._place += 1
-        self._is_lazy |= self._take("?")
+        self._is_vague |= self._take("?")
+        if self._first_group is not None and start < self._first_group and high != 1:
+            self._is_vague = True
         if self._char and self._char in "*+?{":
             raise _invalid("quantifier operand invalid")
         after = self._place
@@ -162,13 +164,13 @@ class _Reader(Builder):
         begin, end = self.state(), self.state()
         last = begin
         for number, part in enumerate(parts):
+            last.following.append(part.begin)  # first: as much as can be had
             if number >= low:
                 last.following.append(end)
-            last.following.append(part.begin)
             last = part.end
-        last.following.append(end)
         if unbounded:
             last.following.append(parts[-1].begin)
+        last.following.append(end)
         return Part(begin, end)
 
     def _bounds(self) -> tuple[int, int | None]:
