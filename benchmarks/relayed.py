@@ -72,8 +72,9 @@ class Committer:
         while end is None or any(standby.position < end for standby in before):
             events = server.poll.poll(_PATIENCE)
             if not events:
-                # Seen of PostgreSQL's cascading standby, rarely: the commit is with it and sent with the next.
-                assert done and time.perf_counter() - started < 10, f"{server.name} lets its standbys wait"
+                # Seen of PostgreSQL's cascading standby, rarely: the commit is sent with what comes next.
+                assert done, "the primary does not answer"
+                assert time.perf_counter() - started < 10, f"{server.name} lets its standbys wait"
                 self._connection.exec_(b"SELECT pg_log_standby_snapshot()")
             for descriptor, _ in events:
                 standby = standbys.get(descriptor)

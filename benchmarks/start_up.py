@@ -4,11 +4,13 @@ How long a start takes on an archive of 100,000 segments: until the first byte o
     python -m benchmarks.start_up
 
 The segments are sparse files with valid headers, but for the last, which has records.  The time runs from the
-start of the program; an archive of two segments says how much of it is the program.
+start of the program; an archive of two segments says how much of it is the program.  Its modules are compiled
+before, as they are where it has been installed.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -74,6 +76,9 @@ def main() -> None:
         archives = [Archive(f"{each} segments", space / str(each), each) for each in (2, count)]
         for archive in archives:
             archive.make()
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = str(space / "compiled")
+        archives[0].start()
         print(machine())
         measures = [Measure("s until it listens", 2), Measure("s until the first byte", 2)]
         alternate(archives, rounds, measures, Archive.start)

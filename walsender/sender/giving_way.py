@@ -32,11 +32,14 @@ SMALL: Final = 32 << 10
 LARGE: Final = 512 << 10
 """Bytes of a read by which a disk gives about all that it can."""
 
+WINDOW: Final = 256 << 10
+"""Bytes that are read, and then sent, at a time: sending more keeps a processor from those who are level."""
+
 LIVE_FOR: Final = 1.0
 """Seconds without new WAL after which nobody waits for any."""
 
-_CREDIT: Final = 0.002  # seconds; a window takes as long to send, and that is made good without pauses
-_LATE: Final = 0.004  # seconds that are not made good by that
+_CREDIT: Final = 0.0005  # seconds; a window takes as long to send, and that is made good without pauses
+_LATE: Final = 0.001  # seconds; who is later needs larger reads
 _LOOK_EVERY: Final = 0.1  # seconds; it takes a look at all standbys
 _MOST: Final = PACE // 4  # bytes per second of new WAL; with more, catching up matters more
 _NEAR: Final = 1 << 20  # bytes; whoever is so close is not catching up
@@ -94,6 +97,11 @@ class Pace:
         self._sleep = sleep
         self._size = SMALL
         self._next = 0.0  # when the next read is to begin
+
+    @property
+    def window(self) -> int:
+        """How much is to be read at a time, in bytes; more from a disk that needs large reads."""
+        return max(WINDOW, 2 * self._size)
 
     def read_through(self, descriptor: int, offset: int, length: int) -> None:
         """Make the kernel read a range, in a thread; errors are left to whoever reads it for good."""

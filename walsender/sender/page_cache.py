@@ -76,12 +76,14 @@ class PageCache:
 
     :param run_in_thread: as `twisted.internet.threads.deferToThread`.
     :param give_way: returns whether cold WAL is to be read at a pace now.
+    :ivar paced: what was cold last has been read at a pace.
     """
 
     def __init__(self, run_in_thread: RunInThread, give_way: Callable[[], bool] = lambda: False) -> None:
         self._run_in_thread = run_in_thread
         self._give_way = give_way
         self._pace = Pace()
+        self.paced = False
         self._probe = (bytearray(1),)
         self._warm_segment: OpenSegment | None = None
         self._warm_start = self._warm_end = 0
@@ -99,6 +101,7 @@ class PageCache:
                 return True
             turn_read_ahead_off(segment.descriptor)  # which asking for pages would begin
             if self._is_cached(segment.descriptor, offset, window_end):
+                self.paced = False
                 self._seen(segment, offset, window_end)
                 return True
         return self._is_cached(segment.descriptor, offset, end)
@@ -133,13 +136,15 @@ class PageCache:
     def warm(self, piece: WalSlice) -> Deferred[None]:
         """Read *piece* and what follows it in the thread pool; fires when `holds` is true of it."""
         segment, offset = piece.segment, piece.offset
-        length = max(piece.length, min(WARM_WINDOW, segment.end - segment.start - offset))
+        self.paced = self._give_way()
+        window = self._pace.window if self.paced else WARM_WINDOW
+        length = max(piece.length, min(window, segment.end - segment.start - offset))
 
         def warmed(_: object) -> None:
             if not self._forgotten:
                 self._seen(segment, offset, offset + length)
 
-        read_through = self._pace.read_through if self._give_way() else _read_through
+        read_through = self._pace.read_through if self.paced else _read_through
         read: Deferred[None] = self._run_in_thread(read_through, segment.descriptor, offset, length)
         return read.addCallback(warmed)
 

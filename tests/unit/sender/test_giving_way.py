@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from walsender.lsn import LSN
 from walsender.sender import WalSenderFactory, factory
-from walsender.sender.giving_way import LARGE, LIVE_FOR, PACE, SMALL, GivingWay, Pace
+from walsender.sender.giving_way import LARGE, LIVE_FOR, PACE, SMALL, WINDOW, GivingWay, Pace
 from walsender.sender.page_cache import PageCache
 from walsender.sender.slot_table import SlotTable, WalSenderEntry
 from walsender.testing.source import ScriptedSource
@@ -153,10 +153,13 @@ class PaceTests(SynchronousTestCase):
         self.patch(os, "pread", pread)
 
     def read_all(self) -> float:
-        """Read the file in windows of a MiB; return bytes per second."""
+        """Read the file in windows; return bytes per second."""
         begun = self.clock.seconds()
-        for offset in range(0, 4 * MIB, MIB):
-            self.pace.read_through(self.descriptor, offset, MIB)
+        offset = 0
+        while offset < 4 * MIB:
+            window = min(self.pace.window, 4 * MIB - offset)
+            self.pace.read_through(self.descriptor, offset, window)
+            offset += window
         end = 0
         for offset, length in self.reads:
             self.assertEqual(end, offset)
@@ -201,8 +204,8 @@ class PaceTests(SynchronousTestCase):
     def test_clientThatTakesLittle(self) -> None:
         """Between two windows a client may take its time: the next is read by small reads all the same."""
         self.disk(lambda _: 0.0001)
-        for offset in range(0, 4 * MIB, MIB):
-            self.pace.read_through(self.descriptor, offset, MIB)
+        for offset in range(0, 4 * MIB, WINDOW):
+            self.pace.read_through(self.descriptor, offset, WINDOW)
             self.clock.advance(10)
         self.assertEqual({SMALL}, {length for _, length in self.reads})
 

@@ -12,7 +12,7 @@ from unittest import mock
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from walsender.sender.giving_way import SMALL
+from walsender.sender.giving_way import SMALL, WINDOW
 from walsender.sender.page_cache import WARM_WINDOW, PageCache
 from walsender.source import OpenSegment, WalSlice
 from walsender.wal import REAL_FILES
@@ -91,10 +91,21 @@ class PageCacheTests(SynchronousTestCase):
         cache.warm(self.piece(0, 128 * KIB))
         self.assertNotIn("ask", [what for what, _, _ in self.calls])
         self.assertEqual(("wait", 0, SMALL), self.calls[0])
-        self.assertTrue(cache.holds(self.piece(0, WARM_WINDOW)))
+        self.assertTrue(cache.holds(self.piece(0, WINDOW)))
+        self.assertFalse(cache.holds(self.piece(WINDOW, 128 * KIB)))
+        self.assertTrue(cache.paced)
         give_way = False
         cache.warm(self.piece(MIB, 128 * KIB))
+        self.assertFalse(cache.paced)
         self.assertEqual(("wait", 2 * MIB - 128 * KIB, 128 * KIB), self.calls[-1])
+
+    def test_noLongerPaced(self) -> None:
+        """Whoever has come to what is in the page cache does not read at a pace."""
+        cache = PageCache(at_once, lambda: True)
+        cache.warm(self.piece(0, 128 * KIB))
+        self.patch(os, "preadv", lambda *_: 1)
+        self.assertTrue(cache.holds(self.piece(MIB, 128 * KIB)))
+        self.assertFalse(cache.paced)
 
     def test_others(self) -> None:
         """What one stream has had read others do not look for, for a moment, and no other place."""
