@@ -21,6 +21,7 @@ from twisted.python.components import Componentized
 
 import twisted
 from walsender.clocks import wait_steadily
+from walsender.ending import end_within
 from walsender.errors import ConfigurationError
 from walsender.own_version import own_version
 from walsender.preflight import check_endpoints, check_locks, check_pid_file
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from twisted.application.service import IServiceCollection
+    from twisted.internet.defer import Deferred
 
     from walsender.sender import IServerReactor
 
@@ -93,17 +95,28 @@ for _option in _OPTIONS:
     _add_option(_option)
 
 
+PATIENCE: Final = 2.0
+"""Seconds that threads have to end when all else has."""
+
+
 class _Program(WalSenderService):
     """
     The service as a program of its own: it has twistd's log.
 
     :param log: ``None``: twistd has an observer that somebody has chosen.
+    :param remove_pid_file: for an end at which twistd does not.
     """
 
     def __init__(
-        self, log: ServerLog | None, reactor: IServerReactor, settings: Settings, **options: Any
+        self,
+        log: ServerLog | None,
+        remove_pid_file: Callable[[], None],
+        reactor: IServerReactor,
+        settings: Settings,
+        **options: Any,
     ) -> None:
         self._server_log = log
+        self._remove_pid_file = remove_pid_file
         WalSenderService.__init__(self, reactor, settings, configured=self._configure_log, **options)
 
     def privilegedStartService(self) -> None:
@@ -115,6 +128,15 @@ class _Program(WalSenderService):
             python=".".join(map(str, sys.version_info[:3])),
         )
         WalSenderService.privilegedStartService(self)
+
+    def stopService(self) -> Deferred[None]:
+        """See `WalSenderService`; after it nothing but the reactor is left to end."""
+        stopped: Deferred[None] = WalSenderService.stopService(self)
+        return stopped.addCallback(lambda _: end_within(PATIENCE, self._leave))
+
+    def _leave(self) -> None:
+        self.log.warn("a file system does not answer; ending without waiting for it")
+        self._remove_pid_file()
 
     def setServiceParent(self, parent: IServiceCollection) -> None:
         """See `twisted.application.service.IService`; twistd then asks the application for its observer."""
@@ -160,6 +182,7 @@ def makeService(config: Options) -> WalSenderService:
         log = None if place is None else ServerLog(place)
         return _Program(
             log,
+            _pid_file_remover(config),
             cast("IServerReactor", reactor),
             settings,
             handle_signals=True,
@@ -172,14 +195,25 @@ def makeService(config: Options) -> WalSenderService:
         raise SystemExit(_one_line("interrupted before the start")) from None
 
 
-def _giver_up(config: Options) -> Callable[[str], NoReturn]:
-    """Return what ends twistd when it has already begun; its pid file it removes at an ordinary end only."""
+def _pid_file_remover(config: Options) -> Callable[[], None]:
+    """Return what removes twistd's pid file, which it does itself at an ordinary end only."""
 
-    def give_up(message: str) -> NoReturn:
+    def remove() -> None:
         twistd: Mapping[str, Any] = config.parent or {}
         if twistd.get("pidfile"):
             with contextlib.suppress(OSError):  # as an ordinary user, perhaps not in that directory
                 Path(twistd["pidfile"]).unlink()
+
+    return remove
+
+
+def _giver_up(config: Options) -> Callable[[str], NoReturn]:
+    """Return what ends twistd when it has already begun."""
+    remove_pid_file = _pid_file_remover(config)
+
+    def give_up(message: str) -> NoReturn:
+        twistd: Mapping[str, Any] = config.parent or {}
+        remove_pid_file()
         line = _one_line(message)
         if twistd.get("statusPipe") is not None:
             # A daemon has no standard error any more.  Who started it reads here and

@@ -345,3 +345,25 @@ def test_reloadKeepsStreams(start: Start) -> None:
         standby.receive(stage.maker.position)
         stage.twistd.signal(signal.SIGTERM)
         stage.check_ended()
+
+
+# Reads of WAL that is not in memory wait for good; nobody has patience, so that the test does not take long.
+HUNG: Final = (
+    "import threading; from walsender import service, tap; from walsender.sender import page_cache; "
+    "service.PROMPT_SHUTDOWN = tap.PATIENCE = 0.1; page_cache.PageCache._is_cached = lambda *_: False; "
+    "page_cache._read_through = lambda *_: [open('hung', 'w').close(), threading.Event().wait()]; "
+)
+
+
+def test_hungFileSystem() -> None:
+    """A thread that waits for a file system that is gone does not keep the program from ending."""
+    with small_place() as place:
+        make_wal(place / "wal")
+        options = ["walsender", "-D", place / "wal", "-l", "tcp:0:interface=127.0.0.1"]
+        with Twistd(place, options, code=HUNG) as twistd, Standby.streaming(twistd.port) as standby:
+            standby.until(b"W")
+            wait_until((place / "hung").exists, 30, "a thread to hang", logs=[twistd])
+            twistd.signal(signal.SIGTERM)
+            assert twistd.wait() == 0, twistd.log_text()
+            assert "a file system does not answer; ending without waiting for it" in twistd.log_text()
+            assert not twistd.pid_file.exists()

@@ -160,6 +160,7 @@ class Twistd:
     A twistd that works, in the foreground or (inside `adopting`) as a daemon, once it listens.
 
     :param expected: how often the log will say that it listens.
+    :param code: Python to run first.
     :param passed: listening sockets by name, which it is given as systemd would.
     :ivar pid: the process that serves.
     """
@@ -174,11 +175,12 @@ class Twistd:
         expected: int = 1,
         environment: dict[str, str] | None = None,
         passed: Mapping[str, socket.socket] | None = None,
+        code: str = "",
     ) -> None:
         self.pid_file = place / "walsender.pid"
         self.log_file = place / "walsender.log"
         self._status: int | None = None
-        arguments: list[str | Path] = [*command(place, daemon=daemon, strict=strict), *options]
+        arguments: list[str | Path] = [*command(place, daemon=daemon, strict=strict, code=code), *options]
         descriptors = range(_FIRST_PASSED, _FIRST_PASSED + len(passed or {}))
         if passed:
             names = (str(_FIRST_PASSED), str(len(passed)), ":".join(passed))

@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "shared_timer": set(),
     "work_threads": set(),
     "clocks": set(),
+    "ending": set(),
     "wal": {"errors", "lsn"},
     "timings": {"wal"},
     "supervision": set(),
@@ -148,6 +149,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "tap": {
         "clocks",
+        "ending",
         "errors",
         "own_version",
         "preflight",
