@@ -95,7 +95,7 @@ for _option in _OPTIONS:
     _add_option(_option)
 
 
-PATIENCE: Final = 2.0
+PATIENCE: Final = 5.0
 """Seconds that threads have to end when all else has."""
 
 
