@@ -155,12 +155,13 @@ class GroupCommit:
             return
         if (readable := session.readable) is None:
             return
+        self._takes = True  # before the thread, which may begin at once, looks
         try:
             done = attendant.attend(readable, self._take_and_commit, session, attendant, wal_of)
         except OSError:
             return  # no descriptor is left: the reactor reads
         self._behind = 0
-        self._running, self._session, self._takes = Deferred(), session, True
+        self._running, self._session = Deferred(), session
         session.attended(attendant.recall)
         done.addCallbacks(self._attended, self._broken)
 

@@ -242,6 +242,22 @@ class AttendingTests(GroupCommitTestCase):
         self.assertEqual(([b"abc", b"de"], [5]), (self.session.delivered, self.positions))
         self.assertEqual((0, [], [b"abcde"]), (self.commits.waiting, self.jobs, self.writer.commits))
 
+    def test_atOnce(self) -> None:
+        """The thread may have read and committed before it is known here that it waits."""
+        self.waiting.pop()[0].callback(None)
+        self.session.comes.append(b"abc")
+        at_once: list[object] = []
+
+        def attend(readable: object, function: Callable[..., object], *args: object) -> Deferred[Any]:
+            at_once.append(function(*args))
+            return Deferred()
+
+        self.attend = attend  # type: ignore[method-assign]
+        self.await_()
+        self.assertEqual(([None], [b"abc"]), (at_once, self.writer.commits))
+        self.hear()
+        self.assertEqual([3], self.positions)
+
     def test_onAndOn(self) -> None:
         """It goes on by itself, whatever the reactor does; nobody else reads meanwhile."""
         for number in range(3):
