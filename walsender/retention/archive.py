@@ -27,7 +27,7 @@ def archive_availability(slot: ReplicationSlot, source: HeldWal) -> Availability
     geometry = source.geometry
     number = geometry.segment_number(geometry.position(slot.restart_lsn))
     is_there = number >= geometry.segment_number(source.flush_position) or any(
-        number in run for runs in directory.ranges.values() for run in runs
+        directory.run_of(timeline, number) is not None for timeline in directory.ranges
     )
     if is_there:
         return Availability(WalStatus.RESERVED.value)

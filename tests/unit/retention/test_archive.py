@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from walsender.lsn import LSN, Geometry
 from walsender.replication_slots import ReplicationSlot
 from walsender.retention import archive_availability
+from walsender.wal import FORMATS, WalDirectory, WalIdentity
 
 MIB = 1 << 20
 
@@ -17,11 +18,15 @@ MIB = 1 << 20
 class ArchiveTests(SynchronousTestCase):
     def status(self, position: float, *, ready: bool = True, **slot: Any) -> str | None:
         """Return the status of a slot there; held are segments 4, 5 and, of another timeline, 7; 8 grows."""
+        geometry = Geometry.contiguous(MIB)
+        held = WalDirectory(
+            "/wal", WalIdentity(1, FORMATS[-1], geometry), ranges={1: (range(4, 6),), 2: (range(7, 8),)}
+        )
         source = SimpleNamespace(
             ready=ready,
-            geometry=Geometry.contiguous(MIB),
+            geometry=geometry,
             flush_position=int(8.5 * MIB),
-            directory=SimpleNamespace(ranges={1: (range(4, 6),), 2: (range(7, 8),)}) if ready else None,
+            directory=held if ready else None,
         )
         found = archive_availability(
             ReplicationSlot("a", temporary=False, restart_lsn=LSN(int(position * MIB)), **slot),
