@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from walsender.sender.slot_table import SlotTable
     from walsender.source import IWalSource
 
-PACE: Final = 110_000_000
+PACE: Final = 120_000_000
 """Bytes per second for a reader who gives way."""
 
 SMALL: Final = 32 << 10
@@ -38,8 +38,8 @@ WINDOW: Final = 256 << 10
 LIVE_FOR: Final = 1.0
 """Seconds without new WAL after which nobody waits for any."""
 
-_CREDIT: Final = 0.0005  # seconds; a window takes as long to send, and that is made good without pauses
-_LATE: Final = 0.001  # seconds; who is later needs larger reads
+_CREDIT: Final = 0.001  # seconds; a window takes as long to send, and that is made good without pauses
+_LATE: Final = 0.0015  # seconds; who is later needs larger reads
 _LOOK_EVERY: Final = 0.1  # seconds; it takes a look at all standbys
 _MOST: Final = PACE // 4  # bytes per second of new WAL; with more, catching up matters more
 _NEAR: Final = 1 << 20  # bytes; whoever is so close is not catching up
