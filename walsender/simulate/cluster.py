@@ -62,19 +62,23 @@ class Cluster:
         self.ends[self.timeline] = self.position
 
     def promote(self, records_lost: int) -> None:
-        """Begin a new timeline; the last records of the old one were not at the server that is promoted."""
-        records = self._maker.records
-        at = self.position if records_lost == 0 else records[-1 - min(records_lost, len(records) - 2)].end
-        at = max(at, self.begin(self.timeline))
+        """
+        Begin a new timeline; the last records of the old one were not at the server that is promoted.
+
+        A switch record counts to the end of its segment, as for a server that replays it: none forks off
+        between the two (PostgreSQL, src/backend/access/transam/xlogreader.c, XLogDecodeNextRecord).
+        """
         ends = self._records[self.timeline]
+        at = max(ends[-1 - min(records_lost, len(ends) - 1)], self.begin(self.timeline))
         self._maker.fork(at)
         self._records[self.timeline] = ends[: bisect.bisect_right(ends, at)]
         self.ends[self.timeline] = self.position
 
-    def last_record_end(self, timeline: int, position: int) -> int:
-        """Return where the last record ends that is whole at *position*."""
+    def last_record(self, timeline: int, position: int) -> tuple[int, int]:
+        """Return from where to where the last record goes that is whole at *position*."""
         ends = self._records[timeline]
-        return ends[max(0, bisect.bisect_right(ends, position) - 1)]
+        last = max(0, bisect.bisect_right(ends, position) - 1)
+        return ends[max(0, last - 1)], ends[last]
 
     def history_file(self, timeline: int) -> bytes | None:
         """Return a timeline's history file; ``None`` for the first one."""

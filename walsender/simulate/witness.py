@@ -53,6 +53,10 @@ class Server:
         except Broken as broken:
             self._world.broken(f"{self.name}: {broken}")
 
+    def had(self, number: int) -> bool:
+        """Return whether anything of this segment was promised; a primary has them all."""
+        return self.ledger is None or any(number in promised for promised in self.ledger.promised.values())
+
     # Slots
 
     def slot_created(self, name: str) -> None:
@@ -116,10 +120,7 @@ class Witness:
     def announced(self, timeline: int, position: int) -> None:
         """See `walsender.simulate.client.IWitness`."""
         before, told = self._furthest
-        # The beginning of a record cannot be told from garbage, after a crash.
-        if timeline < before or (
-            timeline == before and position < self._cluster.last_record_end(before, told)
-        ):
+        if timeline < before or (timeline == before and position < self._found_again(before, told)):
             self._broken(f"announces {timeline}:{position:X}, was at {before}:{told:X} before")
         self._told(timeline, position)
         start = position - position % self._cluster.geometry.segment_size
@@ -153,6 +154,19 @@ class Witness:
     def reported(self, timeline: int, start: int, flush: int) -> None:
         """See `walsender.simulate.client.IWitness`."""
         self._client.promise(timeline, start, flush, f"{self._server.name} (as flushed)")
+
+    def _found_again(self, timeline: int, told: int) -> int:
+        """
+        Return up to where a server finds its WAL again after a crash at least, of that up to *told*.
+
+        The beginning of a record cannot be told from garbage, and neither can the rest of one that began in
+        a segment which the server has never had.
+        """
+        begin, end = self._cluster.last_record(timeline, told)
+        number = self._cluster.geometry.segment_number(begin)
+        if self._server.had(number):
+            return end
+        return min(end, self._cluster.geometry.segment_start(number + 1))
 
     def _told(self, timeline: int, position: int) -> None:
         # A stream of an older timeline, to one who is behind, says nothing about the newest.
