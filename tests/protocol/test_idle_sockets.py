@@ -7,6 +7,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+from descriptor_helpers import open_descriptors, watch_descriptors
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -74,11 +75,6 @@ class Repetition:
         return data == self._report
 
 
-def descriptors() -> int:
-    """Return how many this process has open."""
-    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 (names are wanted)
-
-
 class IdleSocketsTests(SynchronousTestCase):
     """With a clock in the place of the reactor."""
 
@@ -87,7 +83,7 @@ class IdleSocketsTests(SynchronousTestCase):
         self.clock = Clock()
         self.worth_it = True
         self.all = IdleSockets(self.clock, lambda: self.worth_it)
-        self.before = descriptors()
+        self.before = watch_descriptors(self)
         self.transports: list[Reading] = []
         self.peers: list[socket.socket] = []
         self.idle: list[IdleSocket] = []
@@ -113,7 +109,7 @@ class IdleSocketsTests(SynchronousTestCase):
     def assertNothingLeft(self) -> None:
         """Check that there is no epoll and no timer."""
         self.assertEqual([], self.clock.getDelayedCalls())
-        self.assertEqual(self.before + 4, descriptors())
+        self.assertEqual(4, len(open_descriptors() - self.before))
 
     def test_readTogether(self) -> None:
         """What comes is read when the interval is over, of both, and both rest on."""

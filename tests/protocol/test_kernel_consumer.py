@@ -15,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 import kernel_consumer_helpers
+from descriptor_helpers import open_descriptors
 from kernel_consumer_helpers import Peer, WritersReactor
 from protocol_helpers import (
     COPY_0,
@@ -66,10 +67,6 @@ class KernelConsumerTestCase(ProtocolTestCase):
         data = b"".join(data for _, _, data in wal_messages(received))
         self.assertEqual(end - start, len(data))
         self.assertTrue(data == wal_bytes(start, end))
-
-    def descriptors(self) -> set[str]:
-        """Return what this process has open."""
-        return set(os.listdir("/proc/self/fd"))  # noqa: PTH208 (names are wanted)
 
 
 class SendingTests(KernelConsumerTestCase):
@@ -333,10 +330,10 @@ class EndTests(KernelConsumerTestCase):
         }
         for name, end in ends.items():
             peer = self.peer(0x100000)
-            before = self.descriptors()
+            before = open_descriptors()
             for _ in range(5):
                 peer.turn()
-            self.assertNotEqual(before, self.descriptors())
+            self.assertNotEqual(before, open_descriptors())
             end(peer)
             self.assertTrue(peer.transport.disconnected, name)
             self.assertEqual([], peer.reactor.writers, name)
@@ -344,7 +341,7 @@ class EndTests(KernelConsumerTestCase):
             self.assertEqual(0, len(peer.factory.slot_table), name)
             self.assertEqual([], peer.reactor.getDelayedCalls(), name)
             peer.source.close()
-            self.assertLessEqual(self.descriptors(), before, name)
+            self.assertLessEqual(open_descriptors(), before, name)
 
     def test_peerGone(self) -> None:
         """A socket that nobody reads any more ends the connection quietly."""

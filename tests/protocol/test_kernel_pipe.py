@@ -8,6 +8,7 @@ import socket
 import tempfile
 from unittest import mock
 
+from descriptor_helpers import open_descriptors, watch_descriptors
 from twisted.trial.unittest import SynchronousTestCase
 
 from walsender.sender.kernel_pipe import KernelPipes
@@ -25,12 +26,8 @@ class KernelPipesTests(SynchronousTestCase):
         file.write(CONTENT)
         file.flush()
         self.file = file.fileno()
-        self.before = self.descriptors()
+        self.before = watch_descriptors(self)
         self.pipes = KernelPipes()
-
-    def descriptors(self) -> set[str]:
-        """Return what this process has open."""
-        return set(os.listdir("/proc/self/fd"))  # noqa: PTH208 (names are wanted)
 
     def pair(self) -> tuple[socket.socket, socket.socket]:
         """Return two ends of a connection that takes little, neither of which waits."""
@@ -117,9 +114,9 @@ class KernelPipesTests(SynchronousTestCase):
     def test_oneAfterAnother(self) -> None:
         """Calls one after another share three descriptors, which are closed with the last who has them."""
         ours, _ = self.pair()
-        before = self.descriptors()
+        before = open_descriptors()
         for _ in range(3):
             self.pipes.move(self.file, 0, 10, ours.fileno())
-        self.assertEqual(3, len(self.descriptors() - before))
+        self.assertEqual(3, len(open_descriptors() - before))
         del self.pipes
-        self.assertEqual(before, self.descriptors())
+        self.assertEqual(before, open_descriptors())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 
+from descriptor_helpers import open_descriptors
 from kernel_consumer_helpers import HeldThreads, Peer
 from protocol_helpers import COPY_0, COPY_DONE, keepalives, kinds, query, startup_packet, status, wal_messages
 from test_kernel_consumer import END, KernelConsumerTestCase
@@ -104,7 +105,7 @@ class PumpTests(KernelConsumerTestCase):
             "terminate": lambda peer: (peer.transport.deliver(b"X\0\0\0\4"), peer.transport.drain()),
         }
         for name, end in ends.items():
-            before = self.descriptors()
+            before = open_descriptors()
             peer = self.pumped(0x100000)
             peer.read()
             end(peer)
@@ -117,7 +118,7 @@ class PumpTests(KernelConsumerTestCase):
             self.assertEqual([], peer.reactor.getDelayedCalls(), name)
             peer.source.close()
             peer.close()
-            self.assertLessEqual(self.descriptors(), before, name)
+            self.assertLessEqual(open_descriptors(), before, name)
 
     def test_peerGone(self) -> None:
         """A thread that finds nobody at the other end has the connection ended, quietly."""

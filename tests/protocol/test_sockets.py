@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_twisted
+from descriptor_helpers import open_descriptors
 from protocol_helpers import (
     COPY_0,
     COPY_BOTH,
@@ -28,7 +29,7 @@ from protocol_helpers import (
     status,
     wal_messages,
 )
-from socket_helpers import BY_KERNEL, GIB, LEVEL, SEGMENT, WAYS, Listening, descriptors
+from socket_helpers import BY_KERNEL, GIB, LEVEL, SEGMENT, WAYS, Listening
 from twisted.internet import reactor  # noqa: TID253 (pytest-twisted has installed it)
 from twisted.internet.task import deferLater
 
@@ -112,7 +113,7 @@ async def test_nothing_is_left_after(end: str, way: str, modern: bool) -> None:
     """A connection that ends in mid-frame leaves no descriptor, without the help of the garbage collector."""
     async with Listening(way=way, modern=modern, position=GIB, sparse=True) as server:
         gc.collect()
-        before = descriptors()
+        before = open_descriptors()
         client = await server.connect(SEGMENT, receive_buffer=4096)
         await server.until(server.stalled)
         assert server.source.open_count
@@ -127,7 +128,7 @@ async def test_nothing_is_left_after(end: str, way: str, modern: bool) -> None:
             client.close()
             server.sockets.clear()
             files = {str(file.fileno()) for file in server.source._files.values()}
-            await server.until(lambda: descriptors() - before <= files)
+            await server.until(lambda: open_descriptors() - before <= files)
         finally:
             gc.enable()
         assert not len(server.factory.slot_table)
@@ -186,7 +187,7 @@ RESTING_ENDS = ENDS | {
 async def test_endsWhileItRests(end: str, way: str) -> None:
     """A stream whose reading rests ends as any other, and leaves nothing."""
     async with Listening(way=way, modern=True) as server:
-        before = descriptors()
+        before = open_descriptors()
         client = await server.connect(LEVEL)
         await until_resting(server, client)
         RESTING_ENDS[end](*server.connections, client)
@@ -202,7 +203,7 @@ async def test_endsWhileItRests(end: str, way: str) -> None:
         await server.until(lambda: not server.connections)
         server.sockets.clear()
         assert not len(server.factory._idle_sockets)
-        await server.until(lambda: descriptors() <= before)
+        await server.until(lambda: open_descriptors() <= before)
         assert not len(server.factory.slot_table)
 
 

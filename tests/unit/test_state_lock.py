@@ -7,6 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from descriptor_helpers import open_descriptors, watch_descriptors
 from twisted.trial.unittest import SynchronousTestCase
 
 from walsender.errors import ConfigurationError
@@ -79,10 +80,10 @@ class StateLockTests(SynchronousTestCase):
         """However often it is refused, no descriptor is left open."""
         lock = StateLock.acquire(self.state)
         self.addCleanup(lock.release)
-        before = len(list(Path("/proc/self/fd").iterdir()))
+        before = watch_descriptors(self)
         for _ in range(5):
             self.complaint(self.state)
-        self.assertEqual(len(list(Path("/proc/self/fd").iterdir())), before)
+        self.assertEqual(before, open_descriptors())
 
     def test_noParent(self) -> None:
         """Only the last part of the path is made."""

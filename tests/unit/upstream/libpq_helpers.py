@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -85,11 +84,6 @@ class WatchingReactor(Clock):
                 kind = IPv6Address if ":" in address else IPv4Address
                 receiver.addressResolved(kind("TCP", address, 0))
             receiver.resolutionComplete()
-
-
-def descriptor_count() -> int:
-    """Return how many descriptors this process has."""
-    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 (names are wanted)
 
 
 class Result:

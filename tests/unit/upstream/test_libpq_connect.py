@@ -7,7 +7,8 @@ import os
 import socket
 from typing import Any
 
-from libpq_helpers import Connection, WatchingReactor, descriptor_count
+from descriptor_helpers import open_descriptors, watch_descriptors
+from libpq_helpers import Connection, WatchingReactor
 from psycopg import pq
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
@@ -82,7 +83,7 @@ class ConnectTests(SynchronousTestCase):
         self, *scripts: Any, conninfo: str = "host=a,b,c port=1 connect_timeout=5", **options: Any
     ) -> None:
         """Begin to connect."""
-        self.descriptors = descriptor_count()
+        self.descriptors = watch_descriptors(self)
         self.reactor = WatchingReactor()
         self.reactor.unanswered = {"silent", "quiet"}
         self.reactor.names = {"a": ["192.0.2.1"], "b": ["192.0.2.2"], "c": ["192.0.2.3"]}
@@ -109,7 +110,7 @@ class ConnectTests(SynchronousTestCase):
         self.assertTrue(all(connection.finished for connection in self.libpq.connections))
         left = (self.reactor.readers, self.reactor.writers, self.reactor.getDelayedCalls())
         self.assertEqual(left, ({}, {}, []))
-        self.assertEqual(descriptor_count(), self.descriptors)
+        self.assertEqual(self.descriptors, open_descriptors())
 
     def connected(self) -> None:
         """Check that there is a session and nothing else, and end it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from descriptor_helpers import open_descriptors, watch_descriptors
 from libpq_helpers import (
     COMMAND_OK,
     COPY_BOTH,
@@ -16,7 +17,6 @@ from libpq_helpers import (
     Receiver,
     Result,
     WatchingReactor,
-    descriptor_count,
     error,
 )
 from twisted.internet.defer import CancelledError
@@ -37,7 +37,7 @@ class SessionTestCase(SynchronousTestCase):
 
     def begin(self, *reads: Any, encrypted: bool = False) -> None:
         """Make a session whose libpq reads *reads*."""
-        self.descriptors = descriptor_count()
+        self.descriptors = watch_descriptors(self)
         self.reactor = WatchingReactor()
         self.connection = Connection(*reads, encrypted=encrypted)
         self.session = LibpqSession(self.reactor, self.connection)
@@ -66,7 +66,7 @@ class SessionTestCase(SynchronousTestCase):
         self.assertTrue(self.connection.finished)
         left = (self.reactor.readers, self.reactor.writers, self.reactor.getDelayedCalls())
         self.assertEqual(left, ({}, {}, []))
-        self.assertEqual(descriptor_count(), self.descriptors)
+        self.assertEqual(self.descriptors, open_descriptors())
 
 
 class CommandTests(SessionTestCase):
