@@ -156,6 +156,7 @@ class WalSenderService(Service):
             wal_sender_timeout=settings.wal_sender_timeout,
             authentication_timeout=settings.authentication_timeout,
             sendfile=settings.sendfile,
+            cold_read_rate=settings.cold_read_rate << 10,
             slots=self.slots,
             pump=None if self._pumps is None else self._pumps.run,
         )
@@ -366,6 +367,7 @@ class WalSenderService(Service):
         self.factory.wal_sender_timeout = new.wal_sender_timeout
         self.factory.authentication_timeout = new.authentication_timeout
         self.factory.sendfile = new.sendfile
+        self.factory.giving_way.rate = new.cold_read_rate << 10
         self.factory.logged = _logged(new)
         self._configured(new)
 

@@ -42,6 +42,7 @@ OF_BOTH = {
     ),
     "authentication_timeout": Way(lambda one: one.factory.authentication_timeout, {"7s": 7.0, "8s": 8.0}),
     "sendfile": Way(lambda one: one.factory.sendfile, {"off": False, "on": True}),
+    "cold_read_rate": Way(lambda one: one.factory.giving_way.rate, {"0": 0, "5MB": 5 << 20}),
     "max_wal_senders": Way(lambda one: one.factory.slot_table.limit, {"7": 7, "8": 7}),
     "max_replication_slots": Way(lambda one: one.slots.limit, {"7": 7, "8": 7}),
     "protocol_dialect": Way(

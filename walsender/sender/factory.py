@@ -75,10 +75,12 @@ class WalSenderFactory(Factory):
     :param wal_sender_timeout: seconds; 0 disables.
     :param authentication_timeout: seconds from connect to being let in.
     :param sendfile: move WAL in the kernel where the transport permits it.
+    :param cold_read_rate: bytes per second, see `GivingWay`.
     :param slots: replication slots; by default temporary ones only, a hundred.
     :param pump: sends in threads to clients that are far behind; by default the reactor's thread does all.
     :ivar now: tells the time of day, in seconds since 1970.
     :ivar console: answers clients that want SQL; ``None``: they are refused.
+    :ivar giving_way: who reads cold WAL, to those who are level.
     :ivar stopping: no new client is let in.
     :ivar timer: what all streams share.
     :ivar logged: what is logged of each connection.  May be replaced at any time.
@@ -100,6 +102,7 @@ class WalSenderFactory(Factory):
         wal_sender_timeout: float = 60.0,
         authentication_timeout: float = 60.0,
         sendfile: bool = True,
+        cold_read_rate: int = 0,
         slots: ReplicationSlots | None = None,
         pump: RunInThread | None = None,
     ) -> None:
@@ -109,7 +112,7 @@ class WalSenderFactory(Factory):
         self._dialect = dialect
         self.authorizer: IAuthorizer = LocalAuthorizer() if authorizer is None else authorizer
         self.slot_table = SlotTable(max_wal_senders)
-        self._giving_way = GivingWay(source, self.slot_table, reactor)
+        self.giving_way = GivingWay(source, self.slot_table, reactor, cold_read_rate)
         self.wal_sender_timeout = wal_sender_timeout
         self.authentication_timeout = authentication_timeout
         self.sendfile = sendfile
@@ -158,7 +161,7 @@ class WalSenderFactory(Factory):
 
     def consumer(self, transport: IClientTransport) -> IWalConsumer:
         """Return what carries a stream over *transport*."""
-        page_cache = PageCache(self._run_in_thread, self._giving_way.is_due)
+        page_cache = PageCache(self._run_in_thread, self.giving_way.due)
         if self.sendfile and is_bare_socket(transport, self.reactor):
             pipes = self._pipes()
             if pipes is None:

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from walsender.sender.slot_table import SlotTable
     from walsender.source import IWalSource
 
-PACE: Final = 120_000_000
-"""Bytes per second for a reader who gives way."""
-
 SMALL: Final = 32 << 10
 """Bytes of a read that a flush need not wait for long; less costs more of the processor than it spares."""
 
@@ -39,9 +36,10 @@ LIVE_FOR: Final = 1.0
 """Seconds without new WAL after which nobody waits for any."""
 
 _CREDIT: Final = 0.001  # seconds; a window takes as long to send, and that is made good without pauses
+_LEAST: Final = 1 << 20  # bytes per second; a thread of the pool is not held for seconds
 _LATE: Final = 0.0015  # seconds; who is later needs larger reads
 _LOOK_EVERY: Final = 0.1  # seconds; it takes a look at all standbys
-_MOST: Final = PACE // 4  # bytes per second of new WAL; with more, catching up matters more
+_MOST: Final = 4  # of a pace, the part that new WAL may come at; with more, catching up matters more
 _NEAR: Final = 1 << 20  # bytes; whoever is so close is not catching up
 
 
@@ -51,9 +49,11 @@ class GivingWay:
 
     :param source: of the WAL.
     :param standbys: who is sent it.
+    :ivar rate: bytes per second for each reader who gives way; 0: nobody does.  May be changed at any time.
     """
 
-    def __init__(self, source: IWalSource, standbys: SlotTable, clock: IReactorTime) -> None:
+    def __init__(self, source: IWalSource, standbys: SlotTable, clock: IReactorTime, rate: int) -> None:
+        self.rate = rate
         self._source = source
         self._standbys = standbys
         self._clock = clock
@@ -61,8 +61,11 @@ class GivingWay:
         self._looked_at = self._grew_at = float("-inf")
         self._due = False
 
-    def is_due(self) -> bool:
-        """Return whether it is so now; who reads asks again and again, once there is WAL."""
+    def due(self) -> int:
+        """Return *rate* if it is so now, else 0; who reads asks again and again, once there is WAL."""
+        return self.rate if self.rate and self._is_due() else 0
+
+    def _is_due(self) -> bool:
         now = self._clock.seconds()
         passed = now - self._looked_at
         if passed < _LOOK_EVERY:
@@ -71,7 +74,7 @@ class GivingWay:
         grown = position - self._position
         self._looked_at, self._position = now, position
         if (
-            passed <= LIVE_FOR and 0 < grown < _MOST * passed
+            passed <= LIVE_FOR and 0 < grown * _MOST < self.rate * passed
         ):  # after a longer time it may have grown long ago
             self._grew_at = now
         self._due = now - self._grew_at < LIVE_FOR and self._somebody_is_level(position)
@@ -103,8 +106,12 @@ class Pace:
         """How much is to be read at a time, in bytes; more from a disk that needs large reads."""
         return max(WINDOW, 2 * self._size)
 
-    def read_through(self, descriptor: int, offset: int, length: int) -> None:
-        """Make the kernel read a range, in a thread; errors are left to whoever reads it for good."""
+    def read_through(self, rate: int, descriptor: int, offset: int, length: int) -> None:
+        """
+        Make the kernel read a range, in a thread; errors are left to whoever reads it for good.
+
+        :param rate: bytes per second; less than a megabyte counts as one.
+        """
         end = offset + length
         self._next = max(self._next, self._now() - _CREDIT)  # a client that takes little is not late
         with contextlib.suppress(OSError):
@@ -114,7 +121,7 @@ class Pace:
                 if not read:
                     break
                 offset += read
-                self._next += read / PACE
+                self._next += read / max(rate, _LEAST)
 
     def _wait(self) -> None:
         ahead = self._next - self._now()

@@ -27,6 +27,7 @@ import errno
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from walsender.sender.giving_way import Pace
@@ -75,11 +76,11 @@ class PageCache:
     What one stream knows of the page cache.
 
     :param run_in_thread: as `twisted.internet.threads.deferToThread`.
-    :param give_way: returns whether cold WAL is to be read at a pace now.
+    :param give_way: returns how much cold WAL may be read now, in bytes per second; 0: as much as can be.
     :ivar paced: what was cold last has been read at a pace.
     """
 
-    def __init__(self, run_in_thread: RunInThread, give_way: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, run_in_thread: RunInThread, give_way: Callable[[], int] = lambda: 0) -> None:
         self._run_in_thread = run_in_thread
         self._give_way = give_way
         self._pace = Pace()
@@ -136,7 +137,8 @@ class PageCache:
     def warm(self, piece: WalSlice) -> Deferred[None]:
         """Read *piece* and what follows it in the thread pool; fires when `holds` is true of it."""
         segment, offset = piece.segment, piece.offset
-        self.paced = self._give_way()
+        rate = self._give_way()
+        self.paced = rate > 0
         window = self._pace.window if self.paced else WARM_WINDOW
         length = max(piece.length, min(window, segment.end - segment.start - offset))
 
@@ -144,7 +146,7 @@ class PageCache:
             if not self._forgotten:
                 self._seen(segment, offset, offset + length)
 
-        read_through = self._pace.read_through if self.paced else _read_through
+        read_through = partial(self._pace.read_through, rate) if rate else _read_through
         read: Deferred[None] = self._run_in_thread(read_through, segment.descriptor, offset, length)
         return read.addCallback(warmed)
 

@@ -54,6 +54,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "wal_sender_shutdown_timeout",
         "protocol_dialect",
         "sendfile",
+        "cold_read_rate",
     ),
     "Log and process title": (
         "log_destination",

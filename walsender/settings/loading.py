@@ -70,6 +70,7 @@ class Settings:
     :ivar verify_wal: from where on WAL is checked before the start; 0: the earliest place, ``None``: nowhere.
     :ivar protocol_dialect: ``auto`` or ``8.5``.
     :ivar sendfile: let the kernel move WAL where it can.
+    :ivar cold_read_rate: kB per second; 0: no limit.
     :ivar inotify: let the kernel tell of new WAL.
     :ivar log_destination: ``stderr`` or ``jsonlog``.
     :ivar log_line_prefix: with ``%``-escapes.
@@ -118,6 +119,7 @@ class Settings:
     verify_wal: LSN | None
     protocol_dialect: str
     sendfile: bool
+    cold_read_rate: int
     inotify: bool
     log_destination: str
     log_line_prefix: str

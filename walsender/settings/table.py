@@ -320,6 +320,13 @@ SETTINGS: Final = (
         "on",
     ),
     Setting(
+        "cold_read_rate",
+        Integer(0, MAX_INTEGER, "kB"),
+        "SIZE",
+        "read so much a second, for each who reads what is on disk only, while others are level; 0: no limit",
+        "120MB",
+    ),
+    Setting(
         "inotify",
         Boolean(),
         "on|off",

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from walsender.lsn import LSN
 from walsender.sender import WalSenderFactory, factory
-from walsender.sender.giving_way import LARGE, LIVE_FOR, PACE, SMALL, WINDOW, GivingWay, Pace
+from walsender.sender.giving_way import LARGE, LIVE_FOR, SMALL, WINDOW, GivingWay, Pace
 from walsender.sender.page_cache import PageCache
 from walsender.sender.slot_table import SlotTable, WalSenderEntry
 from walsender.testing.source import ScriptedSource
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 SEGMENT = 16 * MIB
+RATE = 120_000_000
 
 
 class GivingWayTests(SynchronousTestCase):
@@ -38,8 +39,8 @@ class GivingWayTests(SynchronousTestCase):
         self.standbys = SlotTable(10)
         self.live = self.standby(self.source.flush_position)
         self.standby(SEGMENT)
-        self.giving_way = GivingWay(self.source, self.standbys, self.clock)
-        self.giving_way.is_due()
+        self.giving_way = GivingWay(self.source, self.standbys, self.clock, RATE)
+        self.giving_way.due()
 
     def standby(self, sent: int) -> WalSenderEntry:
         """Enter a standby that has been sent everything before *sent*."""
@@ -53,22 +54,32 @@ class GivingWayTests(SynchronousTestCase):
             self.clock.advance(0.1)
             self.source.grow(self.source.flush_position + size)
             self.live.sent_lsn = LSN(self.source.flush_position)
-            due = self.giving_way.is_due()
-        return due
+            due = self.giving_way.due()
+        return due > 0
 
     def test_nothingNew(self) -> None:
         """While no WAL comes nobody gives way, however many are level."""
         for _ in range(50):
             self.clock.advance(0.1)
-            self.assertFalse(self.giving_way.is_due())
+            self.assertEqual(0, self.giving_way.due())
 
     def test_smallCommits(self) -> None:
         """Give way while a standby is sent small commits, and for a moment after the last."""
         self.assertTrue(self.commits(100))
         self.clock.advance(LIVE_FOR / 2)
-        self.assertTrue(self.giving_way.is_due())
+        self.assertEqual(RATE, self.giving_way.due())
         self.clock.advance(LIVE_FOR)
-        self.assertFalse(self.giving_way.is_due())
+        self.assertEqual(0, self.giving_way.due())
+
+    def test_noRate(self) -> None:
+        """Where no rate is set nobody gives way; it may be set and taken back meanwhile."""
+        self.giving_way.rate = 0
+        self.assertFalse(self.commits(100))
+        self.giving_way.rate = RATE // 2
+        self.assertTrue(self.commits(100))
+        self.assertEqual(RATE // 2, self.giving_way.due())
+        self.giving_way.rate = 0
+        self.assertEqual(0, self.giving_way.due())
 
     def test_nobodyIsLevel(self) -> None:
         """Who is alone gives way to nobody, although WAL comes."""
@@ -85,14 +96,14 @@ class GivingWayTests(SynchronousTestCase):
     def test_muchWal(self) -> None:
         """While much comes, catching up matters more."""
         self.assertTrue(self.commits(100))
-        self.assertFalse(self.commits(PACE // 10, 1.5))
+        self.assertFalse(self.commits(RATE // 10, 1.5))
 
     def test_longAgo(self) -> None:
         """What has come since somebody asked for the last time may have come long ago."""
         self.clock.advance(60)
         self.source.grow(self.source.flush_position + 100)
         self.live.sent_lsn = LSN(self.source.flush_position)
-        self.assertFalse(self.giving_way.is_due())
+        self.assertEqual(0, self.giving_way.due())
 
 
 class WiringTests(SynchronousTestCase):
@@ -103,10 +114,10 @@ class WiringTests(SynchronousTestCase):
         source = ScriptedSource(SEGMENT)
         self.addCleanup(source.close)
         clock = MemoryReactorClock()
-        server = WalSenderFactory(clock, source)
-        asked: list[Callable[[], bool]] = []
+        server = WalSenderFactory(clock, source, cold_read_rate=RATE)
+        asked: list[Callable[[], int]] = []
 
-        def page_cache(run_in_thread: RunInThread, give_way: Callable[[], bool]) -> PageCache:
+        def page_cache(run_in_thread: RunInThread, give_way: Callable[[], int]) -> PageCache:
             asked.append(give_way)
             return PageCache(run_in_thread, give_way)
 
@@ -158,7 +169,7 @@ class PaceTests(SynchronousTestCase):
         offset = 0
         while offset < 4 * MIB:
             window = min(self.pace.window, 4 * MIB - offset)
-            self.pace.read_through(self.descriptor, offset, window)
+            self.pace.read_through(RATE, self.descriptor, offset, window)
             offset += window
         end = 0
         for offset, length in self.reads:
@@ -172,15 +183,15 @@ class PaceTests(SynchronousTestCase):
         self.disk(lambda _: 0.0001)
         speed = self.read_all()
         self.assertEqual({SMALL}, {length for _, length in self.reads})
-        self.assertLess(0.9 * PACE, speed)
-        self.assertLess(speed, 1.1 * PACE)
+        self.assertLess(0.9 * RATE, speed)
+        self.assertLess(speed, 1.1 * RATE)
         self.assertGreater(len(self.pauses), len(self.reads) // 2)
 
     def test_slowDisk(self) -> None:
         """A disk that takes a millisecond for each read is read from by larger ones, and not more slowly."""
         self.disk(lambda length: 0.001 + length / 1e9)
         speed = self.read_all()
-        self.assertGreater(speed, PACE * 0.9)
+        self.assertGreater(speed, RATE * 0.9)
         self.assertLessEqual(max(length for _, length in self.reads), LARGE)
 
     def test_verySlowDisk(self) -> None:
@@ -205,16 +216,22 @@ class PaceTests(SynchronousTestCase):
         """Between two windows a client may take its time: the next is read by small reads all the same."""
         self.disk(lambda _: 0.0001)
         for offset in range(0, 4 * MIB, WINDOW):
-            self.pace.read_through(self.descriptor, offset, WINDOW)
+            self.pace.read_through(RATE, self.descriptor, offset, WINDOW)
             self.clock.advance(10)
         self.assertEqual({SMALL}, {length for _, length in self.reads})
+
+    def test_leastRate(self) -> None:
+        """No rate makes a thread wait for seconds."""
+        self.disk(lambda _: 0.0001)
+        self.pace.read_through(1, self.descriptor, 0, MIB)
+        self.assertLess(sum(self.pauses), 1.1)
 
     def test_endOfFile(self) -> None:
         """Behind the end of the file nothing is waited for."""
         self.disk(lambda _: 0.0001)
-        self.pace.read_through(self.descriptor, 4 * MIB - SMALL, MIB)
+        self.pace.read_through(RATE, self.descriptor, 4 * MIB - SMALL, MIB)
         self.assertEqual([4 * MIB - SMALL, 4 * MIB], [offset for offset, _ in self.reads])
 
     def test_error(self) -> None:
         """An error is left to whoever reads it for good."""
-        self.pace.read_through(-1, 0, MIB)
+        self.pace.read_through(RATE, -1, 0, MIB)

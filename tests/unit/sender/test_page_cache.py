@@ -86,7 +86,7 @@ class PageCacheTests(SynchronousTestCase):
 
     def test_givingWay(self) -> None:
         """Who gives way reads by small reads and asks for nothing ahead; who no longer does reads as ever."""
-        give_way = True
+        give_way = 120_000_000
         cache = PageCache(at_once, lambda: give_way)
         cache.warm(self.piece(0, 128 * KIB))
         self.assertNotIn("ask", [what for what, _, _ in self.calls])
@@ -94,14 +94,14 @@ class PageCacheTests(SynchronousTestCase):
         self.assertTrue(cache.holds(self.piece(0, WINDOW)))
         self.assertFalse(cache.holds(self.piece(WINDOW, 128 * KIB)))
         self.assertTrue(cache.paced)
-        give_way = False
+        give_way = 0
         cache.warm(self.piece(MIB, 128 * KIB))
         self.assertFalse(cache.paced)
         self.assertEqual(("wait", 2 * MIB - 128 * KIB, 128 * KIB), self.calls[-1])
 
     def test_noLongerPaced(self) -> None:
         """Whoever has come to what is in the page cache does not read at a pace."""
-        cache = PageCache(at_once, lambda: True)
+        cache = PageCache(at_once, lambda: 120_000_000)
         cache.warm(self.piece(0, 128 * KIB))
         self.patch(os, "preadv", lambda *_: 1)
         self.assertTrue(cache.holds(self.piece(MIB, 128 * KIB)))

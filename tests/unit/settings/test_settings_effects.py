@@ -54,6 +54,7 @@ EFFECTS: Final[dict[str, tuple[str, ...]]] = {
     "verify_wal": ("test_verify_wal.test_bad",),
     "protocol_dialect": ("test_twistd_signals.test_terminationInTheFirstDialect",),
     "sendfile": ("test_kernel_consumer.test_onlyBareSockets", DIRECTORY),
+    "cold_read_rate": ("test_giving_way.test_noRate", DIRECTORY),
     "inotify": ("test_notifier.test_without_inotify", DIRECTORY),
     "log_destination": ("test_twistd_log.test_forms",),
     "log_line_prefix": ("test_twistd_log.test_forms",),
