@@ -334,8 +334,8 @@ class Siege:
         for offender in self.offenders:
             protocol = offender.client.protocol
             bound = BEFORE if protocol.session is None else AFTER
-            if protocol.state is not State.CLOSED and protocol._buffer.pending > bound:
-                raise Broken(f"{protocol._buffer.pending} bytes are kept in {protocol.state}")
+            if protocol.state is not State.CLOSED and protocol._input.pending > bound:
+                raise Broken(f"{protocol._input.pending} bytes are kept in {protocol.state}")
             if offender.client.transport.buffered > OUTPUT:
                 raise Broken(
                     f"{offender.client.transport.buffered} bytes wait for a client that does not read"

@@ -193,7 +193,7 @@ class ColdTests(FlowTestCase):
         server, client = self.cold()
         client.send(COPY_DONE, *[query("IDENTIFY_SYSTEM") * 1000] * 10)
         self.assertFalse(client.transport.reading)
-        self.assertLess(client.protocol._buffer.pending, 128 * 1024)
+        self.assertLess(client.protocol._input.pending, 128 * 1024)
         server.reactor.pool.run()
         self.assertEqual(10_001, kinds(client.receive()).count(b"Z"))
 

@@ -221,7 +221,7 @@ class SizeTests(WaitingTestCase):
             client.send(length.to_bytes(4, "big"))
             self.assertTrue(client.protocol.is_closed, length)
             client.send(b"x" * 100_000)
-            self.assertLess(client.protocol._buffer.pending, 16)
+            self.assertLess(client.protocol._input.pending, 16)
 
 
 class DescriptorTests(WaitingTestCase):

@@ -1,7 +1,7 @@
 """
 `WalSender`: the protocol that serves one client.
 
-A shell: bytes go into the wire room's buffer, messages come out, the state
+A shell: bytes come in, messages come out of the wire room's buffer, the state
 table says whether they are legal, and what answers them is elsewhere (`entrance`,
 `command_phase`, `stream`).  Here alone errors become ErrorResponses, and a connection
 ends in one of two ways:
@@ -11,22 +11,20 @@ ends in one of two ways:
 
 and in both cases, and when the peer is gone, `connectionLost` frees everything.
 
-Input is processed one message at a time.  It is held back while the transport's
-buffer is full, so that a client cannot ask faster than it reads, and from the
-end of a stream until the stream has handed the transport back, and while a command
-waits for a disk or for other sessions, or authentication for anything but the client.
+Input (`input_flow`) is held back from the end of a stream until the stream has handed
+the transport back, and while a command waits for a disk or for other sessions, or
+authentication for anything but the client.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import (
     IDelayedCall,
     IHalfCloseableProtocol,
     IHandshakeListener,
-    IPushProducer,
     ISSLTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
@@ -37,6 +35,7 @@ from walsender.errors import AdminShutdown, ProtocolViolation, QueryCanceled, Wa
 from walsender.sender.command_phase import CommandPhase
 from walsender.sender.connection_log import ConnectionLog
 from walsender.sender.entrance import Entrance
+from walsender.sender.input_flow import InputFlow
 from walsender.sender.peer import accept_few, set_tcp_options
 from walsender.sender.states import (
     Authenticated,
@@ -49,7 +48,6 @@ from walsender.sender.states import (
 from walsender.sender.stream import LINGER, Stream
 from walsender.wire import (
     CopyData,
-    FrontendBuffer,
     ObsoleteProtocol,
     SilentViolation,
     old_format_error,
@@ -62,11 +60,10 @@ if TYPE_CHECKING:
     from walsender.sender.factory import WalSenderFactory
     from walsender.sender.interfaces import IClientTransport, IConversation
     from walsender.sender.startup import Session
+    from walsender.wire import FrontendBuffer
 
-_MAX_HELD: Final = 64 << 10  # bytes of input kept while it is held back
 
-
-@implementer(IHalfCloseableProtocol, IHandshakeListener, IPushProducer)
+@implementer(IHalfCloseableProtocol, IHandshakeListener)
 class WalSender(Protocol):
     """
     One client's conversation.
@@ -83,13 +80,11 @@ class WalSender(Protocol):
         self.state = State.STARTUP
         self._dialect = factory.dialect
         self._transitions = transitions_of(self._dialect)
-        self._buffer = FrontendBuffer()
+        self._input = InputFlow(self)
         self.session: Session | None = None
         self._commands: IConversation | None = None
         self._stream: Stream | None = None
         self._entrance: Entrance | None = Entrance(self, factory)  # until the client is in
-        self._transport_full = False
-        self._processing = False
         self._timer: IDelayedCall | None = None  # authentication_timeout; at the end the bound on last words
 
     # Twisted's side
@@ -104,7 +99,7 @@ class WalSender(Protocol):
         set_tcp_options(self.transport)
         accept_few(self.transport)
         self.factory.connection_made(self)
-        self.transport.registerProducer(self, True)
+        self._input.begin()
 
     def dataReceived(self, data: bytes) -> None:
         """The client has sent something."""
@@ -112,20 +107,17 @@ class WalSender(Protocol):
             return
         if self._stream is not None and not self._stream.ending:
             self._stream.heard()
-        self._buffer.receive_data(data)
-        self._process()
-        if self._is_held and self._buffer.pending > _MAX_HELD:
-            self.transport.pauseProducing()
+        self._input.received(data)
 
     def handshakeCompleted(self) -> None:
         """See `twisted.internet.interfaces.IHandshakeListener`."""
         if self._entrance is not None:
-            self._entrance.handshake_completed(self)
+            self._entrance.handshake_completed(self._input)
 
     def readConnectionLost(self) -> None:
         """The client has closed its half: it will say no more, but may still listen."""
         if self.state is State.COMMAND and self._dialect.reports_lost_client:
-            self.log.cut_off(self._buffer.pending)
+            self.log.cut_off(self._input.pending)
             self._client_lost()
         elif self.state is not State.CLOSED:
             if self._stream is not None:
@@ -155,22 +147,6 @@ class WalSender(Protocol):
         self.log.disconnected()
         self.factory.connection_lost(self)
 
-    # IPushProducer towards the transport, outside streams: what is paused is the reading of input
-
-    def pauseProducing(self) -> None:
-        """The transport's buffer is full: answer no more until it is empty."""
-        self._transport_full = True
-        self.transport.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        """The transport's buffer is empty."""
-        self._transport_full = False
-        self.transport.resumeProducing()
-        self._process()
-
-    def stopProducing(self) -> None:
-        """The connection is lost; `connectionLost` follows."""
-
     # walsender.sender.entrance.IEntranceHost
 
     def advance(self, event: type) -> None:
@@ -179,9 +155,7 @@ class WalSender(Protocol):
 
     def input_wanted(self) -> None:
         """Process what was held back, and what comes."""
-        if not self.is_closed and not self._transport_full:
-            self.transport.resumeProducing()
-            self._process()
+        self._input.wanted()
 
     def let_in(self, session: Session) -> None:
         """The client is greeted: commands may come."""
@@ -249,10 +223,7 @@ class WalSender(Protocol):
         if self.factory.stopping:
             self.shut_down()
             return
-        self._transport_full = False
-        self.transport.registerProducer(self, True)
-        self.transport.resumeProducing()
-        self._process()
+        self._input.take_back()
 
     def stream_closed(self) -> None:
         """The transport is ours again, and the conversation is over."""
@@ -276,7 +247,7 @@ class WalSender(Protocol):
     @property
     def has_input(self) -> bool:
         """Whether something has come that no message has been taken out of yet."""
-        return self._buffer.pending > 0
+        return self._input.pending > 0
 
     def log_error(self, error: WalsenderError, *, fatal: bool = False) -> None:
         """Log, in one line, what the client is told; *fatal*: whatever the error's own severity is."""
@@ -298,10 +269,7 @@ class WalSender(Protocol):
         assert self.session is not None, "only an admitted client has streams"
         factory, source = self.factory, self.factory.source
         self.advance(StreamStarted)
-        self.transport.unregisterProducer()
-        if self._transport_full:  # by the last answer; from now on only the stream's output waits
-            self._transport_full = False
-            self.transport.resumeProducing()
+        self._input.leave()
         entry, timeout = self.session.entry, self.session.parameters.wal_sender_timeout
         consumer, clock, timer = factory.consumer(self.transport), factory.reactor, factory.timer
         self._stream = Stream(
@@ -366,44 +334,33 @@ class WalSender(Protocol):
         elif not self._stream.ending:
             self._stream.refuse(QueryCanceled("canceling statement due to user request"))
 
-    # Input
+    # walsender.sender.input_flow.IInputHost, besides `is_closed`
 
     @property
-    def _is_held(self) -> bool:
+    def is_held(self) -> bool:
+        """Whether the next message has to wait for something else than the transport."""
         if self._stream is not None:
             return self._stream.ending
         if self._entrance is not None:
             return self._entrance.is_waiting
         return self._commands is not None and self._commands.is_waiting
 
-    def _process(self) -> None:
-        """Take messages from the buffer until it has no whole one, or input is held back."""
-        if self._processing:
-            return
-        self._processing = True
-        try:
-            while not (self.state is State.CLOSED or self._is_held or self._transport_full):
-                if not self._process_one():
-                    break
-        finally:
-            self._processing = False
-
-    def _process_one(self) -> bool:
-        """Process one message; return whether there was one."""
+    def process_one(self, buffer: FrontendBuffer) -> bool:
+        """Process one message out of *buffer*; return whether there was one."""
         try:
             if self._entrance is not None:
-                return self._entrance.process(self._buffer)
-            return self._process_message()
+                return self._entrance.process(buffer)
+            return self._process_message(buffer)
         except Exception:  # noqa: BLE001 (the shell's edge)
             self.failed(Failure())
         return True
 
-    def _process_message(self) -> bool:
+    def _process_message(self, buffer: FrontendBuffer) -> bool:
         streaming = self._stream is not None
-        if self._dialect.closes_at(self._buffer.peek_type(), streaming=streaming):
+        if self._dialect.closes_at(buffer.peek_type(), streaming=streaming):
             self.close()
             return True
-        message = self._buffer.next_message(self._dialect.message_rules(streaming=streaming))
+        message = buffer.next_message(self._dialect.message_rules(streaming=streaming))
         if message is None:
             return False
         try:
