@@ -110,11 +110,14 @@ class WorkThreads:
 class _Interrupt:
     """Ends one waiting; what waits keeps it, so that its descriptor is not another's meanwhile."""
 
+    _event = -1  # for as long as there is no descriptor for it
+
     def __init__(self) -> None:
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def __del__(self) -> None:
-        os.close(self._event)
+        if self._event >= 0:
+            os.close(self._event)
 
     def set(self) -> None:
         os.eventfd_write(self._event, 1)

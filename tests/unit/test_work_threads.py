@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
 import select
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReadDescriptor
 
 DEADLINE_S = 30
+
+
+def _no_descriptor(*_: int) -> int:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 class _Reactor:
@@ -184,6 +191,16 @@ class AttendingTests(ThreadTestCase):
         attended = self.threads.attend(self.readable, os.read, self.readable, 10)
         os.write(self.other, b"here")
         self.assertEqual(b"here", self.result(attended))
+
+    def test_noDescriptorLeft(self) -> None:
+        """Nothing is waited for, whoever has asked is told so, and nothing is said about it anywhere else."""
+        unraisable: list[object] = []
+        self.patch(sys, "unraisablehook", unraisable.append)
+        attempt = self.patch(os, "eventfd", _no_descriptor)
+        self.assertRaises(OSError, self.threads.attend, self.readable, os.read, self.readable, 10)
+        gc.collect()
+        attempt.restore()
+        self.assertEqual([], unraisable)
 
     def test_recalled(self) -> None:
         """It waits no longer than is wanted; to say so twice is harmless."""
