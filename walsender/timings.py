@@ -82,6 +82,14 @@ class Stopwatch:
             self._running.remove(began)
             self._count(began)
 
+    def measure(self, function: Callable[..., _Result], *args: object) -> _Result:
+        """Return what *function* returns; it counts as running until then."""
+        began = self.begin()
+        try:
+            return function(*args)
+        finally:
+            self.end(began)
+
     def running(self) -> float:
         """Return for how many seconds the oldest of what is not over has been running; 0: there is none."""
         with self._lock:
@@ -140,16 +148,8 @@ class TimedFiles(RealFiles):
 
     def sync(self, descriptor: int) -> None:
         """See `walsender.wal.FileOperations`."""
-        began = self._flush.begin()
-        try:
-            super().sync(descriptor)
-        finally:
-            self._flush.end(began)
+        self._flush.measure(super().sync, descriptor)
 
     def sync_data(self, descriptor: int) -> None:
         """See `walsender.wal.WritableFiles`."""
-        began = self._flush.begin()
-        try:
-            super().sync_data(descriptor)
-        finally:
-            self._flush.end(began)
+        self._flush.measure(super().sync_data, descriptor)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from typing import Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
@@ -16,12 +17,21 @@ from walsender.settings import Settings
 from walsender.supply import directory, make_supply, parts, relay
 from walsender.upstream import NotReceiving
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 class HungThreads:
     """Threads that begin what they are asked, and no more."""
 
     def __init__(self, *args: object) -> None:
         self.start = self.stop = lambda: None
+        self.attended: list[Callable[[], object]] = []
+
+    def attend(self, readable: object, function: Callable[..., object], *args: object) -> Deferred[Any]:
+        """Return what will never fire; the test says when there is something to read."""
+        self.attended.append(partial(function, *args))
+        return Deferred()
 
     def run(self, *args: object, **kwargs: object) -> Deferred[Any]:
         """Return what will never fire."""
@@ -62,6 +72,16 @@ class HungDiskTests(SynchronousTestCase):
         """Return those of a server of the directory."""
         return Settings.load([("wal_directory", self.path), ("inotify", "off"), *more])
 
+    def relay(self) -> relay.RelaySupply:
+        """Return the supply of a relay."""
+        settings = self.settings(("primary_conninfo", "host=a"))
+        return relay.RelaySupply(
+            *(cast("Any", Clock()), settings, maybeDeferred),
+            feedback=lambda: (0, 0),
+            slots=cast("Any", []),
+            oldest_sent=cast("Any", int),
+        )
+
     def test_directory(self) -> None:
         """A look at a directory that others fill."""
         found = directory.DirectorySupply(
@@ -73,13 +93,7 @@ class HungDiskTests(SynchronousTestCase):
 
     def test_relay(self) -> None:
         """The thread of a relay's commits."""
-        settings = self.settings(("primary_conninfo", "host=a"))
-        found = relay.RelaySupply(
-            *(cast("Any", Clock()), settings, maybeDeferred),
-            feedback=lambda: (0, 0),
-            slots=cast("Any", []),
-            oldest_sent=cast("Any", int),
-        )
+        found = self.relay()
         self.assertEqual(0, found.timings.stuck())
         found.start()
         self.assertEqual(NotReceiving(0.0), found.not_receiving)
@@ -88,3 +102,14 @@ class HungDiskTests(SynchronousTestCase):
         assert found._lock is not None
         self.addCleanup(found._lock.release)
         self.assertGreater(found.timings.stuck(), 0)
+
+    def test_threadThatWaitsByItself(self) -> None:
+        """What the thread of the commits does when it has waited for the upstream, and not the waiting."""
+        found = self.relay()
+        stuck: list[float] = []
+        assert found.source.attendant is not None
+        found.source.attendant.attend(7, lambda: stuck.append(found.timings.stuck()))
+        self.assertEqual(0, found.timings.stuck())
+        cast("HungThreads", found._thread).attended.pop()()
+        self.assertGreater(stuck[0], 0)
+        self.assertEqual(0, found.timings.stuck())

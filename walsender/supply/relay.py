@@ -16,7 +16,7 @@ from walsender.retention import Limits, WalRemover
 from walsender.source import AT_ONCE, Fetching, HistorySearch, RelayShelf, RelaySource
 from walsender.source.removal import MAY_REMOVE_WAL
 from walsender.state_lock import StateLock
-from walsender.timings import TimedFiles, Timings
+from walsender.timings import Stopwatch, TimedFiles, Timings
 from walsender.upstream import ReceiverSettings, UpstreamFetcher, WalReceiver
 from walsender.wal import REAL_FILES
 from walsender.work_threads import WorkThreads
@@ -75,7 +75,7 @@ class RelaySupply:
         files = TimedFiles(self.timings.flush, mode & 0o660 | 0o600)
         self.source = RelaySource(run_in_thread, run_commit, files, path, directory_mode=mode)
         self.source.receive = self.timings.receive
-        self.source.attendant = self._thread
+        self.source.attendant = _TimedThread(self._thread, self.timings.work)
         self._remover = WalRemover(
             reactor,
             self.source,
@@ -239,6 +239,30 @@ class RelaySupply:
         self._settings = settings
         self.source.room.limit = _bytes(settings.max_wal_directory_size)
         self._remover.reconfigure(_limits(settings))
+
+
+class _TimedThread:
+    """
+    The thread of the commits where it waits for its work by itself: the work counts, the waiting does not.
+
+    An `IAttendant`.
+    """
+
+    def __init__(self, thread: WorkThreads, work: Stopwatch) -> None:
+        self._thread = thread
+        self._work = work
+
+    def attend(self, readable: Any, function: Callable[..., object], *args: object) -> Deferred[Any]:
+        """See `IAttendant`."""
+        return self._thread.attend(readable, self._work.measure, function, *args)
+
+    def tell(self, function: Callable[[], object]) -> None:
+        """See `IAttendant`."""
+        self._thread.tell(function)
+
+    def recall(self) -> None:
+        """See `IAttendant`."""
+        self._thread.recall()
 
 
 def _receiver_settings(settings: Settings) -> ReceiverSettings:
