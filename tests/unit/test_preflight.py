@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 from twisted.internet.protocol import Factory
@@ -84,8 +85,9 @@ class DirectoryTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make a place."""
-        self.place = Path(self.mktemp()).absolute()
-        self.place.mkdir(parents=True)
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.place = Path(directory.name)
 
     def test_relayWithoutDirectory(self) -> None:
         """A relay's missing directory is told by its own name, not by that of what is made in it."""
