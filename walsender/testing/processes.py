@@ -17,6 +17,7 @@ import contextlib
 import os
 import pwd
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -312,6 +313,8 @@ class WalsenderProcess(ChildProcess):
     """
     A ``twistd -n walsender`` of this environment, as the current user, ready to be connected to.
 
+    The environment's ``WALSENDER_TEST_OPTIONS`` come before its own options, which count more.
+
     :param launcher: a command that becomes the one behind it, as ``nice`` does.
     :param strict: bytes that are compared with texts are errors, which those of Twisted's unix sockets are.
     :ivar host: the numeric address that it listens on.
@@ -329,7 +332,8 @@ class WalsenderProcess(ChildProcess):
         strict: bool = True,
     ) -> None:
         python = [sys.executable, *(["-bb"] if strict else [])]
-        walsender = ["walsender", "--wal-directory", str(directory), "--listen", listen, *options]
+        all_options = [*shlex.split(os.environ.get("WALSENDER_TEST_OPTIONS", "")), *options]
+        walsender = ["walsender", "--wal-directory", str(directory), "--listen", listen, *all_options]
         super().__init__(
             "walsender",
             [*launcher, *python, *_TWISTD, *walsender],
