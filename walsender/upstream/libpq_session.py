@@ -372,6 +372,9 @@ class LibpqSession:
             except psycopg.Error:
                 self._unsent = False
                 self._failed()
+            if self._unsent:
+                # libpq reads where it cannot send; what it has read makes no socket readable for the thread.
+                self._recall()
             self._arrange()
 
     # The connection itself.

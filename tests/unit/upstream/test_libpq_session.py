@@ -520,6 +520,22 @@ class AttendedTests(SessionTestCase):
         self.session.released()
         self.assertEqual(CLOSED_BY_SERVER, self.lost(self.receiver.events))
 
+    def test_noRoomToSend(self) -> None:
+        """What libpq reads while it cannot send is read on here: nothing would wake the thread for it."""
+        events = self.attended([b"wa"])
+        flush = self.connection.flush
+
+        def read_and_flush() -> int:
+            self.connection.consume_input()
+            return flush()
+
+        self.connection.flush = read_and_flush  # type: ignore[method-assign]
+        self.connection.unsent = 2
+        self.session.send(b"r")
+        self.assertEqual([1], self.recalled)
+        self.session.released()
+        self.assertEqual(b"wa", events[0])
+
     def test_notBelowTls(self) -> None:
         """A message may be complete there before the socket is readable."""
         self.stream([], [], encrypted=True)
