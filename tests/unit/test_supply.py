@@ -113,3 +113,17 @@ class HungDiskTests(SynchronousTestCase):
         cast("HungThreads", found._thread).attended.pop()()
         self.assertGreater(stuck[0], 0)
         self.assertEqual(0, found.timings.stuck())
+
+    def test_stopWhileACommitHangs(self) -> None:
+        """Who stops it may give up waiting; the lock stays, as somebody may be writing still."""
+        found, clock = self.relay(), Clock()
+        found.start()
+        lock = found._lock
+        assert lock is not None
+        self.addCleanup(lock.release)
+        self.patch(found._receiver, "stop", Deferred)
+        stopped = found.stop().addTimeout(2, clock, onTimeoutCancel=lambda *_: None)
+        self.assertNoResult(stopped)
+        clock.advance(2)
+        self.successResultOf(stopped)
+        self.assertIs(lock, found._lock)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from walsender.errors import ConfigurationError, WalFileError, WalsenderError
@@ -191,7 +191,10 @@ class RelaySupply:
             self._look_again = None
         fetching = [self._filling.stop(), self._fetching.stop()]
         self._upstream.stop()
-        ended = DeferredList([self._remover.stop(), *fetching, self._receiver.stop()])
+        # Who waits no longer for a commit that hangs does not wait for its thread either.
+        ended: Deferred[Any] = gatherResults(
+            [self._remover.stop(), *fetching, self._receiver.stop()], consumeErrors=True
+        )
         return ended.addCallback(self._wait_for_thread).addCallback(self._stopped)
 
     def _wait_for_thread(self, _: object) -> Deferred[None] | None:
