@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, DeferredList
-
 from walsender.retention import archive_availability
 from walsender.source import DirectorySource, Fetching, HistorySearch, TemporaryShelf
 from walsender.source.notifier import DirectoryNotifier
@@ -13,10 +11,12 @@ from walsender.timings import TimedFiles, Timings
 from walsender.wal import REAL_FILES
 from walsender.work_threads import WorkThreads
 
-from .parts import Archive, calls_soon, directory_mode
+from .parts import Archive, all_of, calls_soon, directory_mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from twisted.internet.defer import Deferred
 
     from walsender.replication_slots import Availability, ReplicationSlots
     from walsender.sender import IServerReactor
@@ -64,8 +64,7 @@ class DirectorySupply:
 
     def stop(self) -> Deferred[None]:
         """See `ISupply`."""
-        ended = DeferredList([self._fetching.stop(), self.source.stop()])
-        return ended.addCallback(self._stopped)
+        return all_of(self._fetching.stop(), self.source.stop()).addBoth(self._stopped)
 
     def _stopped(self, _: object) -> None:
         self._archive.stop()

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from walsender.errors import ConfigurationError, WalFileError, WalsenderError
@@ -21,7 +21,7 @@ from walsender.upstream import ReceiverSettings, UpstreamFetcher, WalReceiver
 from walsender.wal import REAL_FILES
 from walsender.work_threads import WorkThreads
 
-from .parts import Archive, calls_soon, complaint, directory_mode
+from .parts import Archive, all_of, calls_soon, complaint, directory_mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -191,10 +191,7 @@ class RelaySupply:
             self._look_again = None
         fetching = [self._filling.stop(), self._fetching.stop()]
         self._upstream.stop()
-        # Who waits no longer for a commit that hangs does not wait for its thread either.
-        ended: Deferred[Any] = gatherResults(
-            [self._remover.stop(), *fetching, self._receiver.stop()], consumeErrors=True
-        )
+        ended = all_of(self._remover.stop(), *fetching, self._receiver.stop())
         return ended.addCallback(self._wait_for_thread).addCallback(self._stopped)
 
     def _wait_for_thread(self, _: object) -> Deferred[None] | None:
