@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 # Sums of times are rounded: a timer may fire this much too early, and would be set again for no time at all.
 _MOMENT: Final = 1e-6  # seconds
 
+# A timer that fires later than by this part of half the timeout says that this process stood still: twice
+# as late as a `walsender.shared_timer` may be.
+_LATE: Final = 1 / 16
+
 
 class ReplyTimeout:
     """
@@ -20,6 +24,8 @@ class ReplyTimeout:
     After half the timeout without any input *ask* is called, once until there is
     input again; after all of it *give_up*, but never without half of it having passed
     since asking: time in which this process itself stood still is not the peer's.
+    What came meanwhile has not been read when the timer fires, so then there is half of
+    it once more, once.
     A reply only writes down the time: the timer is moved when it fires, not at every
     message.
 
@@ -30,7 +36,18 @@ class ReplyTimeout:
     and WalSndCheckTimeOut; walreceiver.c, WalRcvComputeNextWakeup.
     """
 
-    __slots__ = ("_ask", "_asked_at", "_clock", "_give_up", "_last_reply", "_stopped", "_timeout", "_timer")
+    __slots__ = (
+        "_ask",
+        "_asked_at",
+        "_clock",
+        "_due",
+        "_give_up",
+        "_last_reply",
+        "_stood_still",
+        "_stopped",
+        "_timeout",
+        "_timer",
+    )
 
     def __init__(
         self, clock: ITimer, timeout: float, ask: Callable[[], None], give_up: Callable[[], None]
@@ -42,9 +59,11 @@ class ReplyTimeout:
         self._asked_at: float | None = None
         self._last_reply = clock.seconds()
         self._timer: ICancellable | None = None
+        self._stood_still = False
         self._stopped = False
+        self._due = 0.0
         if timeout:
-            self._timer = clock.callLater(timeout / 2, self._look)
+            self._wait(timeout / 2)
 
     def reply_received(self, now: float | None = None) -> None:
         """The peer has sent something; *now* is the clock's time, if the caller has it at hand."""
@@ -58,17 +77,25 @@ class ReplyTimeout:
         if timer is not None:
             timer.cancel()
 
+    def _wait(self, seconds: float) -> None:
+        self._due = self._clock.seconds() + seconds
+        self._timer = self._clock.callLater(seconds, self._look)
+
     def _look(self) -> None:
         self._timer = None
         now, half = self._clock.seconds(), self._timeout / 2
         half -= _MOMENT
         if self._asked_at is None and now - self._last_reply >= half:
             self._asked_at = now
+            self._stood_still = False
             self._ask()
             if self._stopped:
                 return  # asking has found the connection lost
+        elif self._asked_at is not None and not self._stood_still and now - self._due > half * _LATE:
+            self._asked_at = now
+            self._stood_still = True
         since = self._last_reply if self._asked_at is None else self._asked_at
         if now - since >= half:
             self._give_up()
         else:
-            self._timer = self._clock.callLater(half - (now - since) + _MOMENT, self._look)
+            self._wait(half - (now - since) + _MOMENT)

@@ -116,7 +116,7 @@ def test_processHoldsOut(space: Path, *, encrypted: bool) -> None:
     options = [
         *("--hba-file", str(space / "hba"), "--auth-file", str(space / "users")),
         *("--ssl", "on", "--ssl-cert-file", str(space / "server.crt")),
-        *("--ssl-key-file", str(space / "server.key"), "--authentication-timeout", "5s"),
+        *("--ssl-key-file", str(space / "server.key"), "--authentication-timeout", "1min"),
     ]
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

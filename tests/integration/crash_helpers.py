@@ -138,7 +138,7 @@ def check_what_clients_have(
     relay = CrashingRelay(wal, space, primary.conninfo())
     stack.callback(relay.close)
     process = relay.start()
-    wait_until(lambda: list(wal.glob("*.partial")), 30, "the first WAL", logs=[process])
+    wait_until(lambda: list(wal.glob("*.partial")), 60, "the first WAL", logs=[process])
     standby = make_standby(stack, primary.base_backup(space / "backup"), space, relay.conninfo, primary)
     first = min(path.name for path in wal.glob("00000001*"))
     client = RecordingClient(relay.port, int(first[16:24], 16) * SEGMENT_SIZE)
@@ -182,7 +182,7 @@ def check_synchronous_commits(
     state = "SELECT sync_state FROM pg_stat_replication"
     primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'walsender'")
     primary.sql("SELECT pg_reload_conf()")
-    wait_until(lambda: primary.sql(state) == "sync", 30, "the relay to be synchronous", logs=[primary])
+    wait_until(lambda: primary.sql(state) == "sync", 60, "the relay to be synchronous", logs=[primary])
     committer = Committer(primary, commits)
     committer.start()
     moments = random.Random()

@@ -169,7 +169,7 @@ def tls_in_front_of(port: int) -> Iterator[int]:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         for thread in (accepting, *serving):
-            thread.join(30)
+            thread.join(60)
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:

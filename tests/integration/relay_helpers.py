@@ -47,8 +47,8 @@ def make_relay(
 
 def wait_for_streaming(relay: WalsenderProcess, upstream: Cluster) -> None:
     """Wait until *upstream* streams to one client, the relay, and the relay has WAL to serve."""
-    wait_until(lambda: upstream.sql(UPSTREAMS) == "1|walsender", 30, "the relay to stream", logs=[relay])
-    wait_until(lambda: serves(relay), 30, "the relay to have WAL", logs=[relay])
+    wait_until(lambda: upstream.sql(UPSTREAMS) == "1|walsender", 60, "the relay to stream", logs=[relay])
+    wait_until(lambda: serves(relay), 60, "the relay to have WAL", logs=[relay])
 
 
 def serves(relay: WalsenderProcess) -> bool:

@@ -105,7 +105,7 @@ def test_whatPgReceivewalCompresses(installation: PostgresInstallation, space: P
         receiver = receive("--compress=gzip:1")
         backup = primary.base_backup(space / "backup")
         primary.sql(INSERT)
-        wait_until(lambda: any(archive.glob("*.gz")), 30, "a compressed segment", logs=[receiver])
+        wait_until(lambda: any(archive.glob("*.gz")), 60, "a compressed segment", logs=[receiver])
         walsender = stack.enter_context(
             WalsenderProcess(archive, "--sendfile", sendfile, log_file=space / "walsender.log")
         )
@@ -121,6 +121,13 @@ def test_whatPgReceivewalCompresses(installation: PostgresInstallation, space: P
             receiver = receive(*options)
             primary.sql(INSERT)
             standby.wait_for_replay(end)
+            if not options:
+                wait_until(
+                    lambda: any(not path.suffix for path in archive.iterdir()),
+                    60,
+                    "a segment that is not compressed",
+                    logs=[receiver],
+                )
         primary.sql(INSERT)
         primary.stop()
         receiver.wait()
@@ -181,5 +188,5 @@ def test_memory(space: Path, sendfile: str) -> None:
             for client in clients:
                 client.socket.close()
                 client.__exit__(None, None, None)
-        wait_until(lambda: expanded(process) <= 2, 30, "the expanded files to be closed", logs=[process])
+        wait_until(lambda: expanded(process) <= 2, 60, "the expanded files to be closed", logs=[process])
         assert "Traceback" not in process.log_text(), process.log_text()

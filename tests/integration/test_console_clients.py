@@ -37,12 +37,19 @@ class Site:
         upstream = self.primary.conninfo(password="secret", application_name="relay")
         self.relay: WalsenderProcess = make_relay(stack, space, upstream, "--hot-standby-feedback", "on")
         streaming = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
-        wait_until(lambda: self.primary.sql(streaming) == "1", 30, "the relay to stream", logs=[self.relay])
+        wait_until(lambda: self.primary.sql(streaming) == "1", 60, "the relay to stream", logs=[self.relay])
         self.space = space
         self.receiver = stack.enter_context(
             PgReceiveWal(self.installation, space / "copy", self.relay.conninfo())
         )
         self.receiver.wait_for_start()
+        state = ("-At", "-c", "SELECT state FROM pg_stat_replication")
+        wait_until(
+            lambda: self.psql(*state).stdout == "streaming\n",
+            60,
+            "pg_receivewal to stream",
+            logs=[self.relay],
+        )
 
     def psql(
         self, *arguments: str, commands: str = "", version: int = 18
@@ -143,7 +150,7 @@ def test_receiverIsShown(site: Site, console: psycopg.Connection[Any]) -> None:
             LSN.parse(one(console, "SELECT flushed_lsn FROM pg_stat_wal_receiver")["flushed_lsn"]) >= target
         )
 
-    wait_until(arrived, 30, "the WAL to be flushed at the relay", logs=[site.relay])
+    wait_until(arrived, 60, "the WAL to be flushed at the relay", logs=[site.relay])
     assert LSN.parse(one(console, "SELECT pg_current_wal_flush_lsn() AS lsn")["lsn"]) >= target
 
 
@@ -240,7 +247,7 @@ def _slot_life(
     with PgReceiveWal(site.installation, copy, server.conninfo(), "--slot", "lived") as client:
         client.wait_for_start()
         seen.append(look())
-    wait_until(lambda: not look()["active"], 30, "the slot to be free")
+    wait_until(lambda: not look()["active"], 60, "the slot to be free")
     seen.append(look())
     connection.execute("SELECT pg_drop_replication_slot('lived')")
     return seen
@@ -328,4 +335,4 @@ def test_reloadAndTerminate(site: Site, console: psycopg.Connection[Any]) -> Non
         rows = console.execute("SELECT pid FROM pg_stat_replication WHERE state = 'streaming'").fetchall()
         return bool(rows) and rows[0][0] != before
 
-    wait_until(is_back, 30, "pg_receivewal to come back", logs=[site.relay, site.receiver])
+    wait_until(is_back, 60, "pg_receivewal to come back", logs=[site.relay, site.receiver])

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from resting_helpers import seen_at_rest
 
 from walsender.lsn import LSN
 from walsender.testing.processes import WalsenderProcess, wait_until
@@ -96,9 +97,11 @@ def open_files(server: WalsenderProcess) -> set[int]:
 
 def take_all(server: WalsenderProcess) -> None:
     """Let the next descriptor that the server opens be one too many."""
-    # Looks at the directory open and close files all the time: what is free is free in one of many moments.
-    free = min(min(set(range(1000)) - open_files(server)) for _ in range(100))
-    set_limit(server, free)
+    # Looks at the directory open and close files all the time: between two of them what is free is free.
+    held = wait_until(
+        lambda: seen_at_rest(server.pid, lambda: open_files(server)), 60, "a moment of rest", logs=[server]
+    )
+    set_limit(server, min(set(range(1000)) - held))
 
 
 def set_limit(server: WalsenderProcess, soft: int) -> None:
@@ -161,7 +164,7 @@ def test_withoutAny(maker: WalMaker, wal: Path, space: Path, stack: contextlib.E
         assert "Too many open files" in fields["M"]
         assert idle.socket.fileno() >= 0
         add(maker, wal, 4)
-        wait_until(lambda: "cannot follow" in server.log_text(), 30, "the complaint", logs=[server])
+        wait_until(lambda: "cannot follow" in server.log_text(), 60, "the complaint", logs=[server])
         set_limit(server, 1000)
         receive(idle, 4 * SEGMENT)
         behind.send(b"Q", f"START_REPLICATION {LSN(SEGMENT)}".encode() + b"\0")
@@ -196,14 +199,14 @@ def test_manyIdle(maker: WalMaker, wal: Path, space: Path, stack: contextlib.Exi
             add(maker, wal, segments)
             for client in clients:
                 receive(client, (segments + 1) * SEGMENT)
-            wait_until(lambda: epolls(server) == 1, 30, "waking", logs=[server])
+            wait_until(lambda: epolls(server) == 1, 60, "waking", logs=[server])
 
             def resting(position: int = (segments + 1) * SEGMENT) -> bool:
                 for client in clients:
                     report(client, position)
                 return epolls(server) == 2
 
-            wait_until(resting, 30, "rest", logs=[server])
+            wait_until(resting, 60, "rest", logs=[server])
         clients.pop().socket.close()
         server.stop()
         for client in clients:

@@ -18,6 +18,7 @@ from twisted.internet.threads import deferToThread
 from walsender.errors import ConfigurationError
 from walsender.service import WalSenderService
 from walsender.settings import Settings
+from walsender.testing.postgres import free_port
 from walsender.testing.processes import wait_until
 from walsender.testing.raw_client import RawClient
 
@@ -69,7 +70,7 @@ def test_sampleApplication(place: Path) -> None:
             with socket.create_connection(("127.0.0.1", other), timeout=30) as connection:
                 return connection.makefile("rb").read()
 
-        wait_until(lambda: told() == b"follower streaming %b\n" % end, 30, "the standby to be listed")
+        wait_until(lambda: told() == b"follower streaming %b\n" % end, 60, "the standby to be listed")
 
         twistd.signal(signal.SIGTERM)
         assert client.until()[-1] == (b"C", b"COPY 0\0")
@@ -92,7 +93,7 @@ async def identified(service: WalSenderService) -> bytes:
             return client.query("IDENTIFY_SYSTEM")[-2].body
 
     def ready() -> bytes:
-        wait_until(lambda: service.source.ready, 30, "the first look")
+        wait_until(lambda: service.source.ready, 60, "the first look")
         return ask()
 
     return await deferToThread(ready)
@@ -137,13 +138,12 @@ async def test_runningParent(place: Path, reactor: IServerReactor) -> None:
 @pytest_twisted.ensureDeferred
 async def test_portInUse(place: Path, reactor: IServerReactor) -> None:
     """An embedder is told of a port that is taken by an exception, and no other port stays open."""
-    with socket.socket() as other, socket.socket() as free:
+    free = free_port()
+    with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        free.bind(("127.0.0.1", 0))
-        port, free_port = other.getsockname()[1], free.getsockname()[1]
-        free.close()
-        taken, open_first = (f"tcp:{number}:interface=127.0.0.1" for number in (port, free_port))
+        port = other.getsockname()[1]
+        taken, open_first = (f"tcp:{number}:interface=127.0.0.1" for number in (port, free))
         made = Settings.load(
             [("wal_directory", str(place / "wal")), ("listen", open_first), ("listen", taken)]
         )
@@ -155,7 +155,7 @@ async def test_portInUse(place: Path, reactor: IServerReactor) -> None:
         await deferLater(reactor, 0)  # the reactor closes it in its own time
         with socket.socket() as again:
             again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            again.bind(("127.0.0.1", free_port))
+            again.bind(("127.0.0.1", free))
 
 
 @pytest_twisted.ensureDeferred

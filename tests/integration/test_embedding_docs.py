@@ -73,7 +73,7 @@ def test_besideAWebsite(place: Path) -> None:
     web, wal = free_port(), free_port()
     adapt(place / "site.tac", ("tcp:8080", f"tcp:{web}"), ("tcp:5433", f"tcp:{wal}"))
     with Twistd(place, ["--python", "site.tac"]) as twistd:
-        assert wait_until(lambda: end_of_wal(wal), 30, "WAL") == end(place)
+        assert wait_until(lambda: end_of_wal(wal), 60, "WAL") == end(place)
         with urllib.request.urlopen(f"http://127.0.0.1:{web}/", timeout=30) as answer:
             assert answer.read() == b"a website"
         twistd.signal(signal.SIGTERM)
@@ -97,7 +97,7 @@ def test_delayed(place: Path) -> None:
         ("DELAY_S = 3600", "DELAY_S = 1"),
     )
     with Twistd(place, ["--python", "delayed.tac"]) as twistd:
-        assert wait_until(lambda: end_of_wal(then), 30, "old WAL") == end(place)
+        assert wait_until(lambda: end_of_wal(then), 60, "old WAL") == end(place)
         assert end_of_wal(now) == end(place)
         twistd.signal(signal.SIGTERM)
         twistd.wait()

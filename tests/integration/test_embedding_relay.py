@@ -59,12 +59,12 @@ async def test_stoppedDuringTheFirstLook(service: WalSenderService, monkeypatch:
 
     def slow_look(source: RelaySource) -> Look | None:
         began.set()
-        in_time.append(may_end.wait(10))
+        in_time.append(may_end.wait(60))
         return LOOK(source)
 
     monkeypatch.setattr(RelaySource, "_first_look", slow_look)
     service.startService()
-    await deferToThread(began.wait, 30)
+    await deferToThread(began.wait, 60)
     stopped = service.stopService()
     may_end.set()
     await stopped
@@ -83,7 +83,7 @@ async def test_stoppedBeforeTheNextLook(service: WalSenderService, monkeypatch: 
     with monkeypatch.context() as bad:
         bad.setattr(RelaySource, "_first_look", bad_look)
         service.startService()
-        await deferToThread(looked.wait, 30)
+        await deferToThread(looked.wait, 60)
         await deferToThread(wait_until, lambda: service._supply._look_again, 30, "the next look to be due")
         await service.stopService()
     service.startService()

@@ -264,7 +264,7 @@ def test_tooEarlyAndTooLate(fork: Archive, space: Path) -> None:
         early.settings["restore_command"] = "sleep 30"
         with pytest.raises(TimedOutError):
             early.start(timeout_s=0)
-        told = wait_until(lambda: accepted(lambda: said(early)), 30, "a listening server", logs=[early])
+        told = wait_until(lambda: accepted(lambda: said(early)), 60, "a listening server", logs=[early])
         assert told == "E(FATAL 57P03 the database system is starting up)"
     with reference_server(fork, space / "late") as late:
         late.start()
@@ -300,7 +300,7 @@ def test_log(pair: Pair) -> None:
         with RawClient("127.0.0.1", port, user="postgres", application_name="a\n1").ready() as client:
             for command in ("IDENTIFY_SYSTEM", "START_REPLICATION FF/0", "nonsense\n\t2"):
                 client.query(command)
-        wait_until(lambda: " disconnection: " in log()[before:], 30, "the end to be logged")  # noqa: B023
+        wait_until(lambda: " disconnection: " in log()[before:], 60, "the end to be logged")  # noqa: B023
         lines = log()[before:].splitlines()
         logs.append([_VARYING.sub("", line) for line in without_statements_of_logs(lines)])
     ours, real = logs

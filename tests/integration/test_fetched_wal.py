@@ -17,7 +17,7 @@ from versions import newest_at_least
 from walsender.lsn import LSN
 from walsender.testing.archives import CONTENTS, Archive
 from walsender.testing.postgres import Cluster, PgBench, started
-from walsender.testing.processes import WalsenderProcess, wait_until
+from walsender.testing.processes import WalsenderProcess, is_alive, wait_until
 from walsender.testing.raw_client import RawClient
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def test_reload(archive: Archive, serve: Serve, space: Path) -> None:
 
     def set_it_right() -> None:
         # The standby's start waits for WAL that it needs to be consistent.
-        wait_until(refused, 30, "a refusal")
+        wait_until(refused, 60, "a refusal")
         configuration.write_text(f'restore_command = \'cp "{archive.directory}/%f" "%p"\'\n')
         server.signal(signal.SIGHUP)
 
@@ -139,20 +139,13 @@ def test_shutdownEndsTheCommand(archive: Archive, space: Path) -> None:
     with server, RawClient(server.host, server.port).ready() as client:
         name = archive.segments()[1]
         client.send(b"Q", f"START_REPLICATION {lsn_of(name)} TIMELINE 1\0".encode())
-        wait_until(lambda: len(pids.read_text().split()) >= 1, 30, "the command to begin", logs=[server])
+        wait_until(lambda: len(pids.read_text().split()) >= 1, 60, "the command to begin", logs=[server])
         server.signal(signal.SIGTERM)
         assert server.wait() == 0, server.log_tail()
         assert "Traceback" not in server.log_text(), server.log_text()
-
-    def gone(pid: int) -> bool:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        return False
-
+    # Not every process 1 is quick to notice whose parent it has become.
     for pid in map(int, pids.read_text().split()):
-        wait_until(lambda pid=pid: gone(pid), 10, "the command to end")
+        wait_until(lambda pid=pid: not is_alive(pid), 60, "the command to end")
 
 
 SEGMENT_SIZE = 1 << 20
@@ -192,9 +185,9 @@ class TestRelay:
         relay = make_relay(stack, space, primary.conninfo(), *options)
         wait_for_streaming(relay, primary)
         switch(primary, 1)
-        wait_until(lambda: any((space / "wal").glob("*.partial")), 30, "WAL", logs=[relay])
+        wait_until(lambda: any((space / "wal").glob("*.partial")), 60, "WAL", logs=[relay])
         received = "SELECT flush_lsn >= pg_current_wal_flush_lsn() FROM pg_stat_replication"
-        wait_until(lambda: primary.sql(received) == "t", 30, "the relay to be level", logs=[relay])
+        wait_until(lambda: primary.sql(received) == "t", 60, "the relay to be level", logs=[relay])
         return relay
 
     def primary(
@@ -252,7 +245,7 @@ class TestRelay:
             assert compared > 3
             wait_until(
                 lambda: primary.sql("SELECT count(*) FROM pg_stat_replication") == "1",
-                30,
+                60,
                 "the second connection to be closed",
                 logs=[relay],
             )
@@ -270,7 +263,7 @@ class TestRelay:
             with RawClient(relay.host, relay.port).ready() as client:
                 first = min((primary.data_directory / "pg_wal").glob("00000001" + "?" * 16)).name
                 client.send(b"Q", f"START_REPLICATION {lsn_of(first)} TIMELINE 1\0".encode())
-                wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 3, 30, "three commands")
+                wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 3, 60, "three commands")
                 relay.signal(signal.SIGKILL)
                 relay.wait()
             for pid in map(int, pids.read_text().split()):
@@ -300,7 +293,7 @@ class TestRelay:
             primary = self.primary(stack, installation, space, archive_mode="on", archive_command=command)
             relay = self.relay(stack, space, primary)
             primary.sql("INSERT INTO filler VALUES ('x')")
-            wait_until(lambda: any((space / "wal").glob("*.partial")), 30, "half a segment", logs=[relay])
+            wait_until(lambda: any((space / "wal").glob("*.partial")), 60, "half a segment", logs=[relay])
             relay.signal(signal.SIGTERM)
             assert relay.wait() == 0
             (growing,) = (space / "wal").glob("*.partial")

@@ -44,7 +44,7 @@ def test_standbyKeepsUpWithTheDirectory(space: Path, sendfile: str, inotify: str
         PgBench.initialise(primary)
         backup = primary.base_backup(space / "backup")
         written = WrittenEnd(archive)
-        wait_until(lambda: written.lsn() >= primary.flush_lsn() - 8, 30, "the archive", logs=[receiver])
+        wait_until(lambda: written.lsn() >= primary.flush_lsn() - 8, 60, "the archive", logs=[receiver])
         walsender = stack.enter_context(
             WalsenderProcess(
                 archive, "--sendfile", sendfile, "--inotify", inotify, log_file=space / "walsender.log"
@@ -66,13 +66,13 @@ def test_standbyKeepsUpWithTheDirectory(space: Path, sendfile: str, inotify: str
                 meter.sample()
                 time.sleep(PERIOD_S)  # the period of sampling; nothing is waited for
         last = primary.flush_lsn()
-        wait_until(lambda: meter.sample()[0] >= last - 8, 30, "the archive's end", logs=[receiver])
+        wait_until(lambda: meter.sample()[0] >= last - 8, 60, "the archive's end", logs=[receiver])
 
         def level() -> bool:
             disk, received = meter.sample()
             return received >= disk
 
-        wait_until(level, 30, "the standby to be level", logs=[walsender, standby])
+        wait_until(level, 60, "the standby to be level", logs=[walsender, standby])
         standby.wait_for_replay(last)
         assert standby.sql(PgBench.CONTENTS) == primary.sql(PgBench.CONTENTS)
 

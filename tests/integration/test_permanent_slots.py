@@ -84,7 +84,7 @@ def test_pgReceivewal(archive: Archive, serve: Serve, space: Path) -> None:
     ):
         at_end = ["physical", str(archive.end), "1"]
         wait_until(
-            lambda: ask(client, "READ_REPLICATION_SLOT archive") == at_end, 30, "the slot", logs=[receiver]
+            lambda: ask(client, "READ_REPLICATION_SLOT archive") == at_end, 60, "the slot", logs=[receiver]
         )
         assert "is active for PID" in run("--drop-slot").stderr
         receiver.stop()

@@ -154,7 +154,7 @@ def test_orderlyEnd(archive: Archive, serve: Serve, space: Path) -> None:
     with PgReceiveWal(archive.installation, target, server.conninfo(), "--no-loop") as receiver:
         last = archive.segments()[-1]
         wait_until(
-            lambda: receiver.check_running() and (target / last).exists(), 30, f"{last}", logs=[receiver]
+            lambda: receiver.check_running() and (target / last).exists(), 60, f"{last}", logs=[receiver]
         )
         receiver.signal(signal.SIGINT)
         assert receiver.wait() == 0, receiver.log_tail()

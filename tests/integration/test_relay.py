@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import signal
-from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from relay_helpers import (
@@ -23,15 +22,10 @@ from walsender.testing.postgres import Cluster, PgBench, PgReceiveWal, started
 from walsender.testing.processes import WalsenderProcess, conninfo, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import ExitStack
     from pathlib import Path
 
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    """Whatever a test starts ends with it."""
-    with ExitStack() as made:
-        yield made
+MIB: Final = 1 << 20
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +54,14 @@ def test_relayFeedsStandbys(
     with PgBench(primary, "--client=4", "--time=5") as load:
         assert load.wait(60) == 0, load.log_tail()
     assert primary.sql(UPSTREAMS) == "1|walsender"
+    primary.sql("SELECT pg_switch_wal()")
     end = primary.flush_lsn()
     for standby in standbys:
         standby.wait_for_replay(end)
         assert standby.sql(PgBench.CONTENTS) == primary.sql(PgBench.CONTENTS)
     assert_same_segments(space / "wal", primary)
+    last = space / "copy" / f"00000001{0:08X}{end // MIB - 1:08X}"
+    wait_until(last.exists, 60, "the copy", logs=[receiver])
     assert_same_segments(space / "copy", primary)
     assert "Traceback" not in relay.log_text(), relay.log_text()
 
@@ -89,7 +86,7 @@ def test_relayFollowsAPromotion(newest: PostgresInstallation, space: Path, stack
     second = make_relay(
         stack, space, relay.conninfo(), "--wal-retrieve-retry-interval", "500ms", name="second"
     )
-    wait_until(lambda: "started streaming" in second.log_text(), 30, "the relays", logs=[relay, second])
+    wait_until(lambda: "started streaming" in second.log_text(), 60, "the relays", logs=[relay, second])
     backup = primary.base_backup(space / "backup")  # whose WAL the relays have from its beginning
     near = make_standby(stack, backup, space, relay.conninfo(), primary, "near")
     far = make_standby(stack, backup, space, second.conninfo(), primary, "far")
@@ -138,7 +135,7 @@ def test_forkedHistory(newest: PostgresInstallation, space: Path, stack: ExitSta
     behind = Cluster.standby(newest, backup, space / "behind", primary_conninfo=relay.conninfo())
     set_upstream(config, successor)
     relay.signal(signal.SIGHUP)
-    wait_until(lambda: "history left timeline 1" in relay.log_text(), 30, "the fork to be seen", logs=[relay])
+    wait_until(lambda: "history left timeline 1" in relay.log_text(), 60, "the fork to be seen", logs=[relay])
     stack.enter_context(started(behind))
     behind.wait_for_replay(successor.flush_lsn())
     assert behind.sql("SELECT count(*) FROM kept") == "2000"
@@ -146,7 +143,7 @@ def test_forkedHistory(newest: PostgresInstallation, space: Path, stack: ExitSta
         lambda: (
             "not a child of this server's history" in ahead.log_tail() or "forked off" in ahead.log_tail()
         ),
-        30,
+        60,
         "the standby's complaint",
         logs=[ahead, relay],
     )
@@ -185,12 +182,12 @@ def test_anotherSystemIsRefused(newest: PostgresInstallation, space: Path, stack
     set_upstream(config, stranger)
     relay.signal(signal.SIGHUP)
     complaint = "database system identifier differs between the upstream and the WAL directory"
-    wait_until(lambda: complaint in relay.log_text(), 30, "the refusal", logs=[relay])
+    wait_until(lambda: complaint in relay.log_text(), 60, "the refusal", logs=[relay])
     assert {path.name for path in (space / "wal").iterdir()} == before
     receiver = stack.enter_context(
         PgReceiveWal(newest, space / "copy", relay.conninfo(), f"--endpos={LSN(end - 8)}")
     )
-    assert receiver.wait(30) == 0, receiver.log_tail()
+    assert receiver.wait(60) == 0, receiver.log_tail()
     assert relay.log_text().count(complaint) == 1
     assert "Traceback" not in relay.log_text(), relay.log_text()
 
@@ -208,6 +205,6 @@ def test_primaryWithoutOldHistories(newest: PostgresInstallation, space: Path, s
         upstream = promoted
     (upstream.data_directory / "pg_wal" / "00000002.history").unlink(missing_ok=True)
     relay = make_relay(stack, space, upstream.conninfo())
-    wait_until(lambda: "on timeline 3" in relay.log_text(), 30, "the relay to stream", logs=[relay])
+    wait_until(lambda: "on timeline 3" in relay.log_text(), 60, "the relay to stream", logs=[relay])
     assert (space / "wal" / "00000003.history").exists()
     assert not (space / "wal" / "00000002.history").exists()

@@ -102,7 +102,7 @@ def test_fromTheFirstByteToTheEnd(site: Site) -> None:
         found = site.metrics().get("walsender_standby_lsn_bytes", [])
         return any(labels["position"] == "flush" and value >= end for labels, value in found)
 
-    wait_until(confirmed, 30, "the client to confirm", logs=[site.relay])
+    wait_until(confirmed, 60, "the client to confirm", logs=[site.relay])
     metrics = site.metrics()
     ((labels, _),) = metrics["pg_stat_replication_pg_current_wal_lsn_bytes"]
     assert (labels["application_name"], labels["client_addr"]) == ("pg_receivewal", "127.0.0.1")
@@ -120,7 +120,7 @@ def test_fromTheFirstByteToTheEnd(site: Site) -> None:
     assert site.value("walsender_disk_silent_seconds") < 60
     ((labels, timeline),) = metrics["pg_stat_wal_receiver_received_tli"]
     assert (labels["upstream_host"], labels["status"], timeline) == ("127.0.0.1", "streaming", 1)
-    wait_until(lambda: site.get("/readiness?lag=1kB")[0] == 200, 30, "the relay to be level")
+    wait_until(lambda: site.get("/readiness?lag=1kB")[0] == 200, 60, "the relay to be level")
     identifier = site.primary.sql("SELECT system_identifier FROM pg_control_system()")
     text = site.get("/status.json")[1]
     assert json.loads(text)["system_identifier"] == identifier
@@ -128,7 +128,7 @@ def test_fromTheFirstByteToTheEnd(site: Site) -> None:
 
     # Without its upstream it serves what it has.
     site.primary.stop("immediate")
-    wait_until(lambda: site.get("/readiness")[0] == 503, 30, "the relay to miss its upstream")
+    wait_until(lambda: site.get("/readiness")[0] == 503, 60, "the relay to miss its upstream")
     assert [site.get(path)[0] for path in ("/health", "/liveness")] == [200, 200]
     assert site.value("walsender_upstream_streaming") == 0
     refused = f'connection to server at "127.0.0.1", port {site.primary.port} failed: Connection refused'
@@ -137,7 +137,7 @@ def test_fromTheFirstByteToTheEnd(site: Site) -> None:
         lost = json.loads(site.get("/health")[1]).get("not_receiving") or {}
         return cast("str | None", lost.get("error"))
 
-    wait_until(lambda: reason() == refused, 30, "the relay to say why", logs=[site.relay])
+    wait_until(lambda: reason() == refused, 60, "the relay to say why", logs=[site.relay])
     assert refused in site.relay.log_text()
     found = json.loads(site.get("/readiness")[1])
     assert found["reason"] == f"nothing is received from the upstream: {refused}"
@@ -176,7 +176,7 @@ def test_drain(archive_space: Path, capsys: pytest.CaptureFixture[str]) -> None:
             assert probe(server) == 0
             assert json.loads(capsys.readouterr().out) == {"ok": True}
             server.signal(signal.SIGUSR2)
-            wait_until(lambda: get(server, "/health")[0] == 503, 30, "the drain to begin", logs=[server])
+            wait_until(lambda: get(server, "/health")[0] == 503, 60, "the drain to begin", logs=[server])
             found = [get(server, path)[0] for path in ("/readiness", "/liveness", "/metrics")]
             assert found == [503, 200, 200]
             assert probe(server) == 1

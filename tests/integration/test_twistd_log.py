@@ -92,7 +92,7 @@ def test_journal(tmp_path: Path) -> None:
     for inode, form in ((status.st_ino, r"<6>\[\d+\] LOG:  "), (status.st_ino + 1, rf"{TIME}\[\d+\] LOG:  ")):
         environment = {**source_environment(), "JOURNAL_STREAM": f"{status.st_dev}:{inode}"}
         with ChildProcess("walsender", program, log, environment=environment) as twistd:
-            wait_until(lambda: "listening" in twistd.log_text(), 30, "walsender to listen", logs=[twistd])
+            wait_until(lambda: "listening" in twistd.log_text(), 60, "walsender to listen", logs=[twistd])
             twistd.signal(signal.SIGTERM)
             assert twistd.wait() == 0
             lines = twistd.log_text().splitlines()

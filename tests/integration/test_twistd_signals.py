@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 import pytest
+from resting_helpers import seen_at_rest
 from twistd_helpers import Twistd, adopting, make_wal, small_place
 
 from walsender.testing.processes import wait_until
@@ -139,14 +140,17 @@ def stalled(stage: Stage) -> Standby:
     """Return a client that does not read, and in whose way all buffers are full."""
     standby = Standby.streaming(stage.twistd.port)
     stage.twistd.wait_for_log("started streaming")
-    before = -1
+    before: int | None = None
 
     def full() -> bool:
         nonlocal before
-        last, before = before, len(standby.socket.recv(1 << 26, socket.MSG_PEEK))
-        return before == last
+        last, before = (
+            before,
+            seen_at_rest(stage.twistd.pid, lambda: len(standby.socket.recv(1 << 26, socket.MSG_PEEK))),
+        )
+        return before is not None and before == last
 
-    wait_until(full, 30, "the buffers to fill", interval_s=0.3)
+    wait_until(full, 60, "the buffers to fill", logs=[stage.twistd])
     return standby
 
 
@@ -362,7 +366,7 @@ def test_hungFileSystem() -> None:
         options = ["walsender", "-D", place / "wal", "-l", "tcp:0:interface=127.0.0.1"]
         with Twistd(place, options, code=HUNG) as twistd, Standby.streaming(twistd.port) as standby:
             standby.until(b"W")
-            wait_until((place / "hung").exists, 30, "a thread to hang", logs=[twistd])
+            wait_until((place / "hung").exists, 60, "a thread to hang", logs=[twistd])
             twistd.signal(signal.SIGTERM)
             assert twistd.wait() == 0, twistd.log_text()
             assert "a file system does not answer; ending without waiting for it" in twistd.log_text()

@@ -14,7 +14,7 @@ import pytest
 from twistd_helpers import WITHOUT_PRIVILEGES, Refusals, Twistd, adopting, make_wal, small_place
 
 from walsender.state_lock import LOCK_NAME, StateLock
-from walsender.testing.postgres import Cluster, started
+from walsender.testing.postgres import Cluster, free_port, started
 from walsender.testing.raw_client import RawClient
 from walsender.testing.wal_maker import WalMaker
 
@@ -376,9 +376,7 @@ def test_portInUse(place: Path, family: int, address: str, endpoint: str) -> Non
 
 def test_portTwice(place: Path) -> None:
     """Of two endpoints that are in each other's way the second is named."""
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        port = other.getsockname()[1]
+    port = free_port()
     first, second = f"tcp:{port}:interface=127.0.0.1", f"tcp:{port}"
     check_refused(
         place,

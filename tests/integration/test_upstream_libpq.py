@@ -17,7 +17,7 @@ from twisted.internet.threads import deferToThread
 from walsender.lsn import LSN, Geometry
 from walsender.testing.archives import SEGMENT_SIZE, reference_server
 from walsender.testing.postgres import Cluster, free_port, started
-from walsender.testing.processes import conninfo
+from walsender.testing.processes import conninfo, wait_until
 from walsender.upstream import IUpstreamSession, UpstreamError
 from walsender.upstream.libpq import LibpqConnector
 from walsender.wal.segment import parse_file_name
@@ -90,6 +90,14 @@ async def refused(reactor: IUpstreamReactor, text: str) -> str:
     return message
 
 
+async def nobody_else(primary: Cluster) -> None:
+    """Wait until *primary* has noticed that the sessions of earlier tests are over."""
+    sessions = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'"
+    await deferToThread(
+        wait_until, lambda: primary.sql(sessions) == "0", 60, "all sessions to end", logs=[primary]
+    )
+
+
 async def row(session: IUpstreamSession, command: str) -> list[str]:
     """Return the one row of a result as text."""
     (values,) = await session.execute(command)
@@ -158,15 +166,14 @@ async def test_applicationName(
     primary: Cluster, reactor: IUpstreamReactor, more: dict[str, str], name: str
 ) -> None:
     """The upstream sees a walreceiver of our name, unless the user has another, and what it reports."""
+    await nobody_else(primary)
     start = segment_start(primary.flush_lsn())
     session, _ = await streaming(reactor, primary.conninfo(**more), start)
 
     async def look() -> None:
         session.send(status(start))
         query = "SELECT application_name, flush_lsn FROM pg_stat_replication WHERE flush_lsn IS NOT NULL"
-        for _ in range(100):  # of connections, each of which takes a while
-            if seen := await deferToThread(primary.sql, query):
-                break
+        seen = await deferToThread(wait_until, lambda: primary.sql(query), 60, "a report", logs=[primary])
         assert seen == f"{name}|{LSN(start)}"
 
     await closing(session, look())
@@ -177,6 +184,7 @@ async def test_environmentsName(
     primary: Cluster, reactor: IUpstreamReactor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PGAPPNAME counts as the user's word."""
+    await nobody_else(primary)
     monkeypatch.setenv("PGAPPNAME", "from_outside")
     session = await connected(reactor, primary.conninfo())
     query = "SELECT application_name FROM pg_stat_activity WHERE backend_type = 'walsender'"
@@ -357,11 +365,7 @@ async def test_closedWhileStreaming(primary: Cluster, reactor: IUpstreamReactor)
     recorder.on_message = close
     await closed
     assert recorder.events == []
-    for _ in range(100):
-        if (await deferToThread(primary.sql, "SELECT count(*) FROM pg_stat_replication")) == "0":
-            break
-    else:
-        pytest.fail("the upstream still sends")
+    await nobody_else(primary)
 
 
 @pytest.mark.parametrize("end", ["kill", "terminate", "fast"])

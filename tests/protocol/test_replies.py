@@ -182,7 +182,7 @@ class TimeoutTests(ReplyTestCase):
         """Time is measured from what is received, not from what is sent."""
         server, client = self.level(timeout=60)
         for step in range(1, 7):
-            server.reactor.advance(12)
+            server.reactor.advance(10)
             server.source.grow(END + 8 * step)
             client.transport.drain()
         client.receive()

@@ -59,6 +59,25 @@ class ReplyTimeoutTests(SynchronousTestCase):
                     call.func()
             self.assertEqual((1, 1), (len(watched.asked), len(watched.given_up)))
 
+    def test_stoodStill(self) -> None:
+        """What came while this process stood still is read after the timer has fired, and is in time."""
+        watched = Watched(10)
+        watched.clock.pump([1] * 6)
+        watched.clock.advance(100)
+        self.assertEqual([], watched.given_up)
+        watched.timeout.reply_received()
+        watched.clock.pump([1] * 9)
+        self.assertEqual([], watched.given_up)
+
+    def test_stoodStillAndHeardNothing(self) -> None:
+        """Nor is a peer that is gone waited for again and again: half of the time more, once."""
+        watched = Watched(10)
+        watched.clock.pump([1] * 6)
+        watched.clock.advance(100)
+        watched.clock.advance(100)
+        self.assertEqual(([5], [206]), (watched.asked, watched.given_up))
+        self.assertEqual([], watched.clock.getDelayedCalls())
+
     def test_stopped(self) -> None:
         """A stopped one does nothing and leaves no timer; stopping is harmless when repeated."""
         watched = Watched(10)

@@ -97,7 +97,7 @@ class RunTests(SynchronousTestCase):
 
     def test_surroundings(self) -> None:
         """It runs in the directory that it writes to, reads nothing, and has a process group of its own."""
-        command = "pwd > out; cat >> out; ps -o pgid= -p $$ >> out"
+        command = "pwd > out; cat >> out; cut -d ' ' -f 5 /proc/$$/stat >> out"
         self.assertIs(True, self.successResultOf(self.fetch(command)))
         where, group = (self.target / "out").read_text().split("\n")[:2]
         self.assertEqual(str(self.target), where)

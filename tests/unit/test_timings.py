@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from itertools import count
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -47,7 +48,7 @@ class StopwatchTests(SynchronousTestCase):
 class TimingsTests(SynchronousTestCase):
     def test_work(self) -> None:
         """What a thread is asked counts as running until it has answered, well or not."""
-        timings = Timings()
+        timings = Timings(work=Stopwatch(count().__next__))
         asked: list[Deferred[str]] = []
 
         def run(*args: object, **kwargs: object) -> Deferred[str]:

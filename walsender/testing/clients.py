@@ -35,7 +35,7 @@ class PsqlSession(ChildProcess):
             stdout=subprocess.PIPE,
         )
 
-    def query(self, query: str, timeout_s: float = 30) -> str:
+    def query(self, query: str, timeout_s: float = 60) -> str:
         """
         Return what psql prints for one query.
 
@@ -84,7 +84,7 @@ class PgReceiveWal(ChildProcess):
             account=installation.account,
         )
 
-    def wait_for_start(self, timeout_s: float = 30) -> None:
+    def wait_for_start(self, timeout_s: float = 60) -> None:
         """
         Wait until it has chosen where it starts; WAL from there on will be in its directory.
 
@@ -125,7 +125,7 @@ class PgBench(ChildProcess):
             account=cluster.installation.account,
         )
 
-    def stop(self, timeout_s: float = 10) -> None:
+    def stop(self, timeout_s: float = 60) -> None:
         """See `ChildProcess.stop`; what it has sent may still commit, and is waited for."""
         super().stop(timeout_s)
         sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgbench'"

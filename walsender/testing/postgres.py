@@ -22,7 +22,14 @@ from typing import TYPE_CHECKING, Final, Self
 from walsender.lsn import LSN
 from walsender.testing.clients import PgBench, PgReceiveWal, PsqlSession
 from walsender.testing.installation import PostgresInstallation, PostgresMissingError
-from walsender.testing.processes import ChildProcess, ProgramError, TimedOutError, conninfo, wait_until
+from walsender.testing.processes import (
+    ChildProcess,
+    ProgramError,
+    TimedOutError,
+    conninfo,
+    is_alive,
+    wait_until,
+)
 from walsender.testing.server_versions import initdb_options, started_with
 
 if TYPE_CHECKING:
@@ -65,18 +72,38 @@ _STOP_SIGNALS: Final[Mapping[StopMode, signal.Signals]] = {
 }
 
 
+_OUTGOING: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_FIRST_PORT: Final = 5500  # of those that are not known for anything
+_PROCESSES: Final = 32
+_given: Final[set[int]] = set()
+
+
 def free_port() -> int:
     """
-    Return a TCP port of 127.0.0.1 that nobody listens on.
+    Return a TCP port of 127.0.0.1 that nobody listens on, and that was not returned before.
 
-    Taken below the range from which the kernel serves outgoing connections, and at random, since between
-    this answer and its use somebody else may ask the same question.
+    Between this answer and its use, and while a server is down, somebody else may ask the same question.  So
+    it is taken below the range from which the kernel serves outgoing connections, and processes that were
+    started one after the other, as those of a test run, have different ports.
     """
+    ports = _ports()
     while True:
-        port = random.randrange(15000, 32000)  # noqa: S311 (no secret)
+        port = random.choice(ports)  # noqa: S311 (no secret)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
-            return port
+            if port not in _given or len(_given) >= len(ports) // 2:
+                _given.add(port)
+                return port
+
+
+def _ports() -> range:
+    """Return this process's ports."""
+    first = 32768  # Linux' own default
+    with contextlib.suppress(OSError):
+        first = int(_OUTGOING.read_text().split()[0])
+    if first < _FIRST_PORT * 2:  # all are used for outgoing connections
+        first = 32768
+    return range(max(_FIRST_PORT, first - 17000) + os.getpid() % _PROCESSES, first, _PROCESSES)
 
 
 class Cluster:
@@ -196,7 +223,7 @@ class Cluster:
                 os.kill(process, signal.SIGKILL)
         server.wait()
         # Shared memory lives until the last backend is gone, and forbids a new start for so long.
-        wait_until(lambda: not any(map(_alive, processes)), 10, f"the processes of {self.name} to end")
+        wait_until(lambda: not any(map(is_alive, processes)), 60, f"the processes of {self.name} to end")
         self._ended(server)
 
     def _ended(self, server: ChildProcess) -> None:
@@ -215,7 +242,7 @@ class Cluster:
         """End the server, if it runs, without ado; what it wrote stays."""
         if self._server is not None:
             with contextlib.suppress(TimedOutError, ProgramError):
-                self.stop("immediate", timeout_s=10)
+                self.stop("immediate", timeout_s=60)
         if self._server is not None:
             self.kill()
 
@@ -317,13 +344,6 @@ class _Postmaster(ChildProcess):
 def _children(process: int) -> list[int]:
     path = Path(f"/proc/{process}/task/{process}/children")
     return [int(child) for child in path.read_text().split()] if path.exists() else []
-
-
-def _alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @contextlib.contextmanager

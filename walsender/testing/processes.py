@@ -70,12 +70,15 @@ def wait_until(
     :raises TimedOutError: it stayed false for *timeout_s* seconds.
     """
     deadline = time.monotonic() + timeout_s
-    while not (value := condition()):
-        if time.monotonic() > deadline:
+    while True:
+        # Before it is asked: what has come while this process stood still has come in time.
+        is_over = time.monotonic() > deadline
+        if value := condition():
+            return value
+        if is_over:
             tails = "".join(f"\n{each.log_tail()}" for each in logs)
             raise TimedOutError(f"waited {timeout_s:g} s in vain for {what}{tails}")
         time.sleep(interval_s)
-    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +181,14 @@ def run_program(
     return done
 
 
+def is_alive(process: int) -> bool:
+    """Return whether a process of that id runs: not whether its parent has noticed its end."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 _live: Final[weakref.WeakSet[ChildProcess]] = weakref.WeakSet()
 
 
@@ -242,7 +253,7 @@ class ChildProcess:
         """Send a signal to the process itself; none is sent to one that has ended."""
         self.popen.send_signal(number)
 
-    def wait(self, timeout_s: float = 30) -> int:
+    def wait(self, timeout_s: float = 60) -> int:
         """
         Wait for its end and return the exit status, or minus the number of the signal that killed it.
 
@@ -254,7 +265,7 @@ class ChildProcess:
             message = f"{self.name} still runs after {timeout_s:g} s\n{self.log_tail()}"
             raise TimedOutError(message) from error
 
-    def stop(self, timeout_s: float = 10) -> None:
+    def stop(self, timeout_s: float = 60) -> None:
         """End it in order, by force after *timeout_s*; harmless if it has ended already."""
         if self.running():
             self.signal(self.stop_signal)
@@ -327,7 +338,7 @@ class WalsenderProcess(ChildProcess):
         *options: str,
         log_file: Path,
         listen: str = "tcp:0:interface=127.0.0.1",
-        timeout_s: float = 20,
+        timeout_s: float = 60,
         launcher: Sequence[str | Path] = (),
         strict: bool = True,
     ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
 
 from source_helpers import FIRST, MIB, SECOND, SourceTestCase, some_wal
 
@@ -155,13 +156,11 @@ class DirectoryTests(SourceTestCase):
         self.path.mkdir()
         source = self.source(some_wal())
         segment = self.successResultOf(source.open_segment(1, 1))
-        child = os.fork()
-        if not child:
-            os.execvp("sleep", ["sleep", "600"])
-        self.addCleanup(os.waitpid, child, 0)
-        self.addCleanup(os.kill, child, 9)
+        child = subprocess.Popen(["sleep", "600"])
+        self.addCleanup(child.wait)
+        self.addCleanup(child.kill)
         pid_file = directory / "postmaster.pid"
-        pid_file.write_text(f"{child}\n{directory}\n")
+        pid_file.write_text(f"{child.pid}\n{directory}\n")
         self.wait(6)
         self.assertTrue(segment.retired)
         self.failureResultOf(source.open_segment(1, 1), ServerRunning)
