@@ -6,6 +6,7 @@ A stopwatch costs a lock and two looks at the clock, for each commit, not for ea
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from bisect import bisect_left
@@ -148,8 +149,8 @@ class TimedFiles(RealFiles):
 
     def sync(self, descriptor: int) -> None:
         """See `walsender.wal.FileOperations`."""
-        self._flush.measure(super().sync, descriptor)
+        self._flush.measure(os.fsync, descriptor)
 
     def sync_data(self, descriptor: int) -> None:
         """See `walsender.wal.WritableFiles`."""
-        self._flush.measure(super().sync_data, descriptor)
+        self._flush.measure(os.fdatasync, descriptor)

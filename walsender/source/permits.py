@@ -12,7 +12,6 @@ Otherwise the reactor has to wake up between the disk's answer and the standby's
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -73,9 +72,10 @@ class Permit:
         with self._lock:
             if not self._stands:
                 return
-            sent = 0
-            with contextlib.suppress(OSError):  # who sends the rest is told again
+            try:
                 sent = self.send(message)
+            except OSError:
+                sent = 0  # who sends the rest is told again
             self._position = newest.end
             self._stands = sent == len(message)
             self._used = Used(newest.end, message[sent:])

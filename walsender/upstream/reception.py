@@ -344,19 +344,15 @@ class _WalAfter:
         self._position = position
 
     def __call__(self, messages: list[bytes]) -> list[memoryview]:
-        """Return the WAL in *messages* if it is little and what comes next; else nothing."""
+        """Return the WAL in *messages* if there is nothing else in them, it is little and what comes next."""
         position = self._position
         pieces = []
         for body in messages:
-            try:
-                message = _LAYOUT.decode_walsender(memoryview(body))
-            except WalsenderError:
+            found = _LAYOUT.wal_in(body)
+            if found is None or self._geometry.position(found[0]) != position or not found[1]:
                 return []
-            if isinstance(message, XLogData) and message.data:
-                if self._geometry.position(message.start) != position:
-                    return []
-                pieces.append(memoryview(message.data))
-                position += len(message.data)
+            pieces.append(found[1])
+            position += len(found[1])
         if position > self._position + _LITTLE:
             return []
         self._position = position

@@ -102,6 +102,7 @@ StandbyMessage: TypeAlias = StandbyStatusUpdate | HotStandbyFeedback
 WalsenderMessage: TypeAlias = XLogData | PrimaryKeepalive
 
 _XLOG_DATA: Final = struct.Struct("!BQQq")
+_XLOG_START: Final = struct.Struct("!BQ")
 _KEEPALIVE: Final = struct.Struct("!BQqB")
 _STATUS: Final = struct.Struct("!BQQQqB")
 _FEEDBACK: Final = struct.Struct("!BqII")
@@ -197,6 +198,17 @@ class NetworkLayout:
             _, wal_end, sent_at_us, reply_requested = _KEEPALIVE.unpack_from(body)
             return PrimaryKeepalive(LSN(wal_end), sent_at_us, bool(reply_requested))
         raise _unknown(tag)
+
+    def wal_in(self, body: bytes) -> tuple[int, memoryview] | None:
+        """
+        Return the LSN at which the WAL of an `XLogData` starts, and the WAL; ``None`` of anything else.
+
+        As `decode_walsender`, for whoever has no time to know more.
+        """
+        if len(body) < _XLOG_DATA.size:
+            return None
+        tag, start = _XLOG_START.unpack_from(body)
+        return (start, memoryview(body)[_XLOG_DATA.size :]) if tag == XLogData.tag else None
 
 
 def _halves(*positions: int) -> tuple[int, ...]:
