@@ -262,7 +262,13 @@ class RelayShelf(_Shelf):
             except FileNotFoundError:
                 self._compare(f"{directory}/{name}", name + PARTIAL, held)
                 self._writable.rename(f"{directory}/{name}", final)
-                self._files.sync_directory(self._path)
+                try:
+                    self._files.sync_directory(self._path)
+                except OSError:
+                    # Whoever looks for it would find it, and send what a power failure may take away.
+                    with contextlib.suppress(OSError):
+                        self._writable.remove(final)
+                    raise
                 if held:
                     with contextlib.suppress(FileNotFoundError):
                         self._writable.remove(final + PARTIAL)  # all that counts of it is in the other

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from functools import partial
 from typing import Any
@@ -11,7 +13,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 
 from walsender.errors import DiskFull
 from walsender.source import Fetching, RelayShelf, RelaySource, SegmentUnavailable
-from walsender.wal import REAL_FILES
+from walsender.wal import REAL_FILES, RealFiles
 
 NAME = "000000010000000000000003"
 
@@ -28,6 +30,7 @@ class RelayTests(FetchingTestCase):
             if int(name[16:24], 16) >= self.HELD:
                 (self.path / name).write_bytes(content)
         self.commits: list[str] = []
+        self.files = REAL_FILES
         self.start()
 
     def run_commit(self, function: Any, *arguments: Any) -> Deferred[Any]:
@@ -43,9 +46,9 @@ class RelayTests(FetchingTestCase):
     def start(self) -> None:
         """Begin, again."""
         self.full = False
-        self.source = RelaySource(self.threads, self.run_commit, REAL_FILES, str(self.path))
+        self.source = RelaySource(self.threads, self.run_commit, self.files, str(self.path))
         self.shelf = RelayShelf(
-            self.threads, self.run_commit, REAL_FILES, str(self.path), self.source, self.check_room
+            self.threads, self.run_commit, self.files, str(self.path), self.source, self.check_room
         )
         self.source.fetching = Fetching(
             partial(self.clock.callLater, 0), self.shelf, self.source, [self.archive]
@@ -65,6 +68,27 @@ class RelayTests(FetchingTestCase):
         self.start()
         self.assertEqual(end, self.source.flush_position)
         self.archive.files.clear()
+        self.assertEqual(self.maker.image(3), self.content(self.source.open_segment(1, 3)))
+
+    def test_aNameThatIsNotDurable(self) -> None:
+        """What a power failure may take away is not there for anybody, until it is fetched again."""
+
+        class Files(RealFiles):
+            def sync_directory(self, path: str) -> None:
+                """Fail once a segment is there."""
+                if f"{path}/{NAME}" == str(final) and final.exists() and failing:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        final = self.path / NAME
+        failing = [True]
+        self.files = Files()
+        self.start()
+        failure = self.failureResultOf(self.source.open_segment(1, 3), SegmentUnavailable)
+        self.assertIn("Input/output error", failure.value.sought)
+        self.failureResultOf(self.source.open_segment(1, 3), SegmentUnavailable)
+        self.assertFalse(final.exists())
+        failing.clear()
+        self.clock.advance(3600)
         self.assertEqual(self.maker.image(3), self.content(self.source.open_segment(1, 3)))
 
     def test_aheadIsKept(self) -> None:
