@@ -14,9 +14,10 @@ import os
 import queue
 import select
 import threading
+import time
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFDSet, IReadDescriptor
@@ -31,6 +32,10 @@ _Job: TypeAlias = "tuple[Deferred[Any], Callable[..., object], tuple[object, ...
 _Jobs: TypeAlias = "queue.SimpleQueue[_Job | None]"
 
 _log = Logger()
+
+# What is told later is told when nothing has come for so long, or when it has waited so long.
+_MOMENT: Final = 1  # milliseconds
+_NOT_LATER: Final = 0.1  # seconds
 
 
 class WorkThreads:
@@ -50,6 +55,8 @@ class WorkThreads:
         self._interrupt: _Interrupt | None = None
         self._begun = 0
         self._results: _Results | None = None
+        self._later: Callable[[], None] | None = None  # the thread's own
+        self._later_since = 0.0
 
     def start(self) -> None:
         """
@@ -92,13 +99,52 @@ class WorkThreads:
         interrupt = self._interrupt = _Interrupt()
         done: Deferred[Any] = Deferred()
         self._begun += 1
-        self._jobs.put((done, interrupt.wait, (descriptor, function, args), {}))
+        self._jobs.put((done, self._attend, (interrupt, descriptor, function, args), {}))
         return done
+
+    def _attend(
+        self,
+        interrupt: _Interrupt,
+        descriptor: int,
+        function: Callable[..., object],
+        args: tuple[object, ...],
+    ) -> object:
+        """In the thread."""
+        waiting = select.poll()
+        waiting.register(interrupt.event, select.POLLIN)
+        waiting.register(descriptor, select.POLLIN)
+        interrupted = (interrupt.event, select.POLLIN)
+        try:
+            while interrupted not in (events := waiting.poll(_MOMENT if self._later else None)):
+                if events and (result := function(*args)) is not None:
+                    return result
+                if self._later and not (events and time.monotonic() - self._later_since < _NOT_LATER):
+                    self._tell_now()
+        finally:
+            self._tell_now()
+        return None
+
+    def _tell_now(self) -> None:
+        """Have told what was to be told later."""
+        later, self._later = self._later, None
+        if later is not None:
+            later()
 
     def tell(self, function: Callable[[], object]) -> None:
         """Have *function* called in the reactor's thread, behind what came before; from the thread."""
         assert self._results is not None, "there are threads"
         self._results.put(partial(_call, function), None)
+
+    def tell_later(self, function: Callable[[], object]) -> None:
+        """
+        Likewise, once nothing has been readable for a moment, but not much later; from inside of `attend`.
+
+        Called several times meanwhile, the last *function* is called, once.
+        """
+        assert self._results is not None, "there are threads"
+        if self._later is None:
+            self._later_since = time.monotonic()
+        self._later = partial(self._results.put, partial(_call, function), None)
 
     def recall(self) -> None:
         """Have the thread wait no longer in `attend`; harmless if it does not."""
@@ -110,27 +156,17 @@ class WorkThreads:
 class _Interrupt:
     """Ends one waiting; what waits keeps it, so that its descriptor is not another's meanwhile."""
 
-    _event = -1  # for as long as there is no descriptor for it
+    event = -1  # for as long as there is no descriptor for it
 
     def __init__(self) -> None:
-        self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
     def __del__(self) -> None:
-        if self._event >= 0:
-            os.close(self._event)
+        if self.event >= 0:
+            os.close(self.event)
 
     def set(self) -> None:
-        os.eventfd_write(self._event, 1)
-
-    def wait(self, descriptor: int, function: Callable[..., object], args: tuple[object, ...]) -> object:
-        waiting = select.poll()
-        waiting.register(self._event, select.POLLIN)
-        waiting.register(descriptor, select.POLLIN)
-        interrupted = (self._event, select.POLLIN)
-        while interrupted not in waiting.poll():
-            if (result := function(*args)) is not None:
-                return result
-        return None
+        os.eventfd_write(self.event, 1)
 
 
 def _call(function: Callable[[], object], _: object) -> None:

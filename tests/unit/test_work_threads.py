@@ -175,6 +175,55 @@ class AttendingTests(ThreadTestCase):
         self.assertEqual(5, self.result(attended))
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
+    def test_toldLater(self) -> None:
+        """The reactor is told once, of the last, when nothing comes any more for a moment."""
+        told: list[bytes] = []
+        read: list[bytes] = []
+
+        def take() -> bytes | None:
+            read.append(os.read(self.readable, 1))
+            last = read[-1]
+            self.threads.tell_later(lambda: told.append(last))
+            return b"end" if last == b"." else None
+
+        attended = self.threads.attend(self.readable, take)
+        os.write(self.other, b"abc")
+        while told[-1:] != [b"c"]:
+            self.reactor.turn()
+        self.assertNoResult(attended)
+        self.assertLess(len(told), 4)
+        told.clear()
+        os.write(self.other, b"d.")
+        self.assertEqual(b"end", self.result(attended))
+        self.assertEqual(b".", told[-1])
+
+    def test_notMuchLater(self) -> None:
+        """While something comes all the time, it is told now and then."""
+        told: list[int] = []
+
+        def take() -> None:
+            self.threads.tell_later(lambda: told.append(1))  # and is readable still
+
+        attended = self.threads.attend(self.readable, take)
+        os.write(self.other, b"a")
+        while len(told) < 2:
+            self.reactor.turn()
+        self.threads.recall()
+        self.assertIsNone(self.result(attended))
+
+    def test_toldBeforeTheEnd(self) -> None:
+        """A thread that is recalled has told everything before that is known."""
+        told: list[bool] = []
+        attended = self.threads.attend(self.readable, self._tell_and_be_recalled, told)
+        attended.addCallback(lambda _: told.append(False))
+        os.write(self.other, b"a")
+        self.result(attended)
+        self.assertEqual([True, False], told)
+
+    def _tell_and_be_recalled(self, told: list[bool]) -> None:
+        self.threads.tell_later(lambda: told.append(True))
+        self.threads.recall()
+
     def test_otherWorkGoesFirst(self) -> None:
         """What else is to be done does not wait for something to read."""
         attended = self.threads.attend(self.readable, os.read, self.readable, 10)

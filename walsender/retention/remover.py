@@ -74,8 +74,8 @@ class IRemovableWal(Protocol):
     def remove_before(self, number: int, at_most: int) -> Deferred[int]:
         """Remove segments before *number*, the oldest first; return how many there were."""
 
-    def subscribe(self, subscriber: IWalSubscriber) -> None:
-        """See `walsender.source.IWalSource`."""
+    def subscribe(self, subscriber: IWalSubscriber, *, patient: bool = False) -> None:
+        """See `walsender.source.held.HeldWal`."""
 
     def unsubscribe(self, subscriber: IWalSubscriber) -> None:
         """See `walsender.source.IWalSource`."""
@@ -118,7 +118,7 @@ class WalRemover:
     def start(self) -> None:
         """Begin to look."""
         self._stopping = False
-        self._source.subscribe(self)
+        self._source.subscribe(self, patient=True)
         self._look_often()
 
     def stop(self) -> Deferred[None]:

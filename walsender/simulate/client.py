@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _PROTOCOL = 3 << 16
 _WAL_HEADER = 25  # bytes: the letter, two positions and the time
+_TAKEN_AT_ONCE = 0.95  # of what is said in another thread
 
 
 class IWitness(Typing):
@@ -156,6 +157,13 @@ class Session(Protocol):
             self._look_at(body)
             taken.messages.append(body)
         return taken
+
+    def confirm(self, data: bytes) -> bool:
+        """See `IUpstreamSession`: now and then the connection does not take it all at once."""
+        if not self._streaming or self._closed:
+            return False
+        self.send(data)
+        return self._process.random.random() < _TAKEN_AT_ONCE
 
     def deliver(self, taken: Taken) -> None:
         """See `IUpstreamSession`."""

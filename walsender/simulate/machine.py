@@ -187,6 +187,10 @@ class Threads:
         """See `walsender.work_threads.WorkThreads`."""
         self._process.callLater(self._process.random.expovariate(2000), function)
 
+    def tell_later(self, function: Callable[[], object]) -> None:
+        """See `walsender.work_threads.WorkThreads`."""
+        self._process.callLater(self._process.random.uniform(0, 0.006), function)
+
     def recall(self) -> None:
         """See `walsender.work_threads.WorkThreads`."""
         waiting, self._waiting = self._waiting, None

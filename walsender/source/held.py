@@ -58,7 +58,8 @@ class HeldWal:
         self._follower = follower
         self.directory_mode = directory_mode
         self._segments = SegmentFiles(self._open, self._released)
-        self._subscribers: dict[IWalSubscriber, None] = {}
+        self._subscribers: dict[IWalSubscriber, bool] = {}  # and whether it is patient
+        self._impatient = 0  # so many of them are not
         self._look: Look | None = None
         self.newest: NewestWal | None = None
         self.permits: Permits | None = None
@@ -152,13 +153,19 @@ class HeldWal:
         """See `IWalSource`."""
         return self._segments.get(timeline, segment_number)
 
-    def subscribe(self, subscriber: IWalSubscriber) -> None:
-        """See `IWalSource`."""
-        self._subscribers[subscriber] = None
+    def subscribe(self, subscriber: IWalSubscriber, *, patient: bool = False) -> None:
+        """
+        See `IWalSource`.
+
+        :param patient: to hear of it some milliseconds later is early enough.
+        """
+        self.unsubscribe(subscriber)
+        self._subscribers[subscriber] = patient
+        self._impatient += not patient
 
     def unsubscribe(self, subscriber: IWalSubscriber) -> None:
         """See `IWalSource`."""
-        self._subscribers.pop(subscriber, None)
+        self._impatient -= not self._subscribers.pop(subscriber, True)
 
     # walsender.source.fetching.IReaders
 

@@ -64,14 +64,14 @@ class Permit:
         self._used: Used | None = None
         self.send: Callable[[bytes], int] = len
 
-    def use(self, newest: NewestWal) -> None:
-        """Send it if it is what comes next; from another thread."""
+    def use(self, newest: NewestWal) -> bool:
+        """Send it if it is what comes next; from another thread.  Return whether all of it was taken."""
         if (newest.timeline, newest.start) != (self._timeline, self._position) or newest.end > self._until:
-            return
+            return False
         message = self._message(newest)
         with self._lock:
             if not self._stands:
-                return
+                return False
             try:
                 sent = self.send(message)
             except OSError:
@@ -79,6 +79,7 @@ class Permit:
             self._position = newest.end
             self._stands = sent == len(message)
             self._used = Used(newest.end, message[sent:])
+            return self._stands
 
     def withdraw(self) -> Used | None:
         """Let nothing more be sent by it; return what has been.  Harmless when repeated."""
@@ -112,20 +113,23 @@ class Permits:
         """Forget *permit*, which has been withdrawn."""
         self._standing.pop(permit, None)
 
-    def use(self, newest: NewestWal) -> None:
-        """Send *newest*, which is durable, to all whose permits stand; in the thread that has made it so."""
-        for permit in list(self._standing):
-            permit.use(newest)
+    def use(self, newest: NewestWal) -> int:
+        """
+        Send *newest*, which is durable, to all whose permits stand; in the thread that has made it so.
+
+        :returns: how many have taken it.
+        """
+        return sum([permit.use(newest) for permit in list(self._standing)])
 
 
 class TellingWriter:
     """
     A writer that tells, in its thread, what has become durable.
 
-    :param durable: called with each `Commit`.
+    :param durable: called with each `Commit`; returns whether it has been sent to all who follow.
     """
 
-    def __init__(self, writer: ISegmentWriter, durable: Callable[[Commit], None]) -> None:
+    def __init__(self, writer: ISegmentWriter, durable: Callable[[Commit], bool]) -> None:
         self._writer = writer
         self._durable = durable
         self.close = writer.close
@@ -133,5 +137,5 @@ class TellingWriter:
     def commit(self, pieces: Sequence[bytes | memoryview], behind: int = 0) -> Commit:
         """See `ISegmentWriter`."""
         commit = self._writer.commit(pieces, behind)
-        self._durable(commit)
+        commit.sent = self._durable(commit)
         return commit

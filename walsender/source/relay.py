@@ -391,24 +391,29 @@ class RelaySource(HeldWal):
         """See `IWalSource`."""
         return max(super().flush_position, self._ahead)
 
-    def _send(self, timeline: int, commit: Commit) -> None:
+    def _send(self, timeline: int, commit: Commit) -> bool:
         """
         Send what has become durable to those who are level; in the thread of the commits.
 
         Only what is certain to be shown as soon as the reactor hears of it, by `_kept`, and is in a file that
         it knows.
+
+        :returns: whether all who follow have got it.  Whoever begins to only now learns of it by itself: the
+            flush position moves before they are counted.
         """
         look = self._look
         if look is None or not commit.newest or timeline != look.end.timeline:
-            return
+            return False
         if commit.files or self._received:
-            return  # readers may still have another file of that segment open
-        end, segment_size = look.end.position, self.geometry.segment_size
+            return False  # readers may still have another file of that segment open
+        assert commit.identity is not None, "there is WAL, so it is somebody's"
+        end, segment_size = look.end.position, commit.identity.geometry.segment_size
         newest = NewestWal(timeline, commit.position - len(commit.newest), commit.newest)
         in_known_segment = newest.end // segment_size == (end - 1) // segment_size
         if newest.start == max(end, self._ahead) and in_known_segment:
             self._ahead = newest.end
-            self._permits.use(newest)
+            return self._permits.use(newest) == self._impatient
+        return False
 
     def _take_over(self, look: Look, newest: NewestWal | None = None) -> None:
         if self._look is None or look.end.timeline != self._look.end.timeline:

@@ -260,6 +260,10 @@ class _TimedThread:
         """See `IAttendant`."""
         self._thread.tell(function)
 
+    def tell_later(self, function: Callable[[], object]) -> None:
+        """See `IAttendant`."""
+        self._thread.tell_later(function)
+
     def recall(self) -> None:
         """See `IAttendant`."""
         self._thread.recall()

@@ -8,6 +8,9 @@ While nothing waits and no commit runs, the thread of the commits itself may wai
 writes and flushes, and goes on so by itself; the reactor hears of it afterwards, which spares two wake-ups on
 the way.  What the thread has read it leaves at hand before it writes (`GroupCommit.look`): while a disk takes
 its time, what has come is to be known, and to be read on.
+
+A commit that nobody waits for any more, because the thread has sent it to all who follow and told the
+upstream, is *settled*: of such the reactor hears at leisure, and of many at once.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
@@ -27,8 +30,6 @@ if TYPE_CHECKING:
 
     from walsender.upstream.interfaces import IUpstreamSession, Taken
     from walsender.upstream.segment_writer import Commit
-
-    WalOf: TypeAlias = "Callable[[list[bytes]], Sequence[bytes | memoryview]]"
 
 
 LARGE: Final = 8 << 20
@@ -46,6 +47,9 @@ class IAttendant(Protocol):
     def tell(self, function: Callable[[], object]) -> None:
         """Have *function* called in the reactor's thread; from the other."""
 
+    def tell_later(self, function: Callable[[], object]) -> None:
+        """Likewise, once nothing has come for a moment, but not much later; for several times once."""
+
     def recall(self) -> None:
         """Have it wait no longer."""
 
@@ -60,17 +64,29 @@ class ISegmentWriter(Protocol):
         """Let go of the file."""
 
 
+class IWalAtHand(Protocol):
+    """What the thread may do with what comes next from an upstream; called there."""
+
+    def wal_of(self, messages: list[bytes]) -> Sequence[bytes | memoryview]:
+        """Return what is to be written; nothing if the reactor's thread is to look at *messages* first."""
+
+    def confirm(self, position: int) -> bool:
+        """Tell the upstream that all before *position* is durable; return whether it needs nothing more."""
+
+
 @dataclass(slots=True, eq=False)
 class _Taken:
     """
     What the thread has read at one time.
 
+    :ivar settled: the newest commit before it of which only that is kept.
     :ivar is_written: by the thread, too.
     :ivar length: so much of what is waiting is durable with it; known once it is delivered.
     :ivar commit: of it, once it is durable.
     """
 
     taken: Taken
+    settled: Commit | None
     came_at: float
     is_written: bool
     is_delivered: bool = False
@@ -104,6 +120,9 @@ class GroupCommit:
         self._may_take = Lock()  # whoever takes, or ends that
         self._takes = False  # the thread, from the session
         self._there: deque[_Taken] = deque()  # of which not all has been told here
+        self._writing: _Taken | None = None  # by the thread
+        self._settled: Commit | None = None  # the newest that is
+        self._heard: Commit | None = None  # of those, here
         self._receive = receive or Stopwatch()
         self._came_at = 0.0
         self._writer = writer
@@ -143,45 +162,50 @@ class GroupCommit:
             self._done, self._broken, callbackArgs=(length, self._came_at)
         )
 
-    def attend(self, session: IUpstreamSession, wal_of: WalOf) -> None:
+    def attend(self, session: IUpstreamSession, at_hand: IWalAtHand) -> bool:
         """
         If there is nothing to do, have the thread wait for *session*, and commit what it reads.
 
-        :param wal_of: returns what is to be written of some messages; nothing if they are not to be committed
-            before they are looked at here.  Called in the thread.
+        :returns: whether it does so from now on.
         """
         attendant = self._attendant
         if attendant is None or self._running is not None or self._ended or self._pieces:
-            return
+            return False
         if (readable := session.readable) is None:
-            return
+            return False
         self._takes = True  # before the thread, which may begin at once, looks
         try:
-            done = attendant.attend(readable, self._take_and_commit, session, attendant, wal_of)
+            done = attendant.attend(readable, self._take_and_commit, session, attendant, at_hand)
         except OSError:
-            return  # no descriptor is left: the reactor reads
+            return False  # no descriptor is left: the reactor reads
         self._behind = 0
         self._running, self._session = Deferred(), session
         session.attended(attendant.recall)
         done.addCallbacks(self._attended, self._broken)
+        return True
 
     def look(self) -> bool:
         """If the thread is writing what it has read, take that over, and read on here; return whether."""
         session, attendant = self._session, self._attendant
         self._hear()
-        if session is None or attendant is None or not self._there:
+        if session is None or attendant is None:
             return False
-        attendant.recall()
         with self._may_take:
+            writing = self._writing
+            if writing is None and not self._there:
+                return False
             self._takes = False
-        for taken in list(self._there):
-            self._deliver(session, taken)
+        attendant.recall()
+        for there in list(self._there):
+            self._deliver(session, there)
+        if writing is not None:
+            self._deliver(session, writing)
         self._session = None
         session.released()
         return True
 
     def _take_and_commit(
-        self, session: IUpstreamSession, attendant: IAttendant, wal_of: WalOf
+        self, session: IUpstreamSession, attendant: IAttendant, at_hand: IWalAtHand
     ) -> Exception | bool | None:
         """
         Read and commit; in the thread.
@@ -194,35 +218,58 @@ class GroupCommit:
                 return False
             taken = session.take()
             came_at = self._receive.now()
-            pieces = wal_of(taken.messages)
-            there = _Taken(taken, came_at, bool(pieces))
-            self._there.append(there)
-        if not pieces:
-            return False
+            pieces = at_hand.wal_of(taken.messages)
+            there = self._writing = _Taken(taken, self._settled, came_at, bool(pieces))
         try:
-            commit = there.commit = self._writer.commit(pieces)
+            commit = there.commit = self._writer.commit(pieces) if pieces else None
         except Exception as error:  # noqa: BLE001 -- whoever waits for it is told
+            self._leave(there)
             return error
-        to_be_looked_at = commit.files or commit.failure or taken.ended or taken.failure
-        if to_be_looked_at or len(self._there) > _MOST_THERE:
+        news = taken.ended or taken.failure or taken.said
+        if commit is not None and commit.sent and not news and at_hand.confirm(commit.position):
+            with self._may_take:
+                if self._takes:  # or it has been delivered, and is waited for
+                    self._settled, self._writing = commit, None
+            if self._writing is None:
+                self._receive.since(came_at)
+                attendant.tell_later(self._hear)
+                return None
+        self._leave(there)
+        if commit is None or commit.files or commit.failure or news or len(self._there) > _MOST_THERE:
             return False
         attendant.tell(self._hear)
         return None
 
+    def _leave(self, there: _Taken) -> None:
+        """Let the reactor's thread go on with what has been read."""
+        with self._may_take:
+            self._there.append(there)
+            self._writing = None
+
     def _hear(self) -> None:
         """Of what the thread has read and made durable."""
+        settled = self._settled  # first: what is settled by now may be behind what is there
         while self._there and (commit := self._there[0].commit) is not None:
             there = self._there[0]
+            self._hear_settled(there.settled)
             if self._session is not None:
                 self._deliver(self._session, there)
             self._there.popleft()
             self._durable(commit, there.length, there.came_at)
+        self._hear_settled(settled)
+
+    def _hear_settled(self, commit: Commit | None) -> None:
+        """Of all up to *commit*, the last one of some that were settled; perhaps once more."""
+        if commit is not None and (self._heard is None or self._heard.position < commit.position):
+            self._heard = commit
+            self._committed(commit)
 
     def _deliver(self, session: IUpstreamSession, there: _Taken) -> None:
         """What the thread has read has come.  If it has begun to write it, nothing of it waits for that."""
         if there.is_delivered:
             return
         there.is_delivered = True
+        self._hear_settled(there.settled)
         session.deliver(there.taken)
         if there.is_written:
             there.length = self._gathered

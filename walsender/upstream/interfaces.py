@@ -108,8 +108,8 @@ class IUpstreamSession(IPushProducer):
     def end_streaming() -> None:
         """Send our CopyDone.  The server's end comes as ``receiver.stream_ended``."""
 
-    # To be read by another thread while nothing else is to be done: `attended`, then `take` there, then
-    # `deliver` here, any number of times; and in the end `released`.
+    # To be read by another thread while nothing else is to be done: `attended`, then `take`, and perhaps
+    # `confirm`, there, then `deliver` here, any number of times; and in the end `released`.
 
     readable = Attribute(
         "What that thread can wait for, as its way of waiting knows it; ``None``: it must not read now."
@@ -124,6 +124,13 @@ class IUpstreamSession(IPushProducer):
 
     def take() -> Taken:
         """Return what has come; in another thread.  Without effect when closed or paused."""
+
+    def confirm(data: bytes) -> bool:
+        """
+        Send one CopyData, in that thread; return whether all of it has gone.
+
+        Otherwise it is closed, broken or too slow: the reactor's thread is to go on, once it is released.
+        """
 
     def deliver(taken: Taken) -> None:
         """Give the receiver what was taken, but for ``batch_received``, which comes later."""

@@ -164,6 +164,10 @@ class LibpqSession:
         """See `IUpstreamSession`."""
         return self._shared.take(lambda: self._state is _State.STREAMING and not self._paused)
 
+    def confirm(self, data: bytes) -> bool:
+        """See `IUpstreamSession`."""
+        return self._shared.send(data, lambda: self._state is _State.STREAMING and not self._copy_done_sent)
+
     def deliver(self, taken: Taken) -> None:
         """See `IUpstreamSession`."""
         for level, notice in taken.said:

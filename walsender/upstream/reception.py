@@ -7,6 +7,7 @@ before, the upstream hears of it.  While the disk is behind, nothing more is rea
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.defer import Deferred
@@ -90,6 +91,9 @@ class Reception:
         self._sent_at: float | None = None
         self._received_at: float | None = None
         self._flushed = flushed
+        self._confirmed = 0  # by the thread of the commits
+        self._telling = Lock()  # whoever does: the upstream must not hear of an older position last
+        self._at_hand: _WalAtHand | None = None
         self._expected = expected
         self._until = until
         self._status_interval = status_interval
@@ -181,8 +185,10 @@ class Reception:
         """All before ``commit.position`` is durable."""
         assert self._commits is not None, "what did not begin has no commits"
         self._flushed = commit.position
+        if commit.sent and commit.position > self._received:
+            self._settled(commit.position)
         self._lives()
-        if self._result is None:
+        if self._result is None and commit.position > self._confirmed:
             self._tell_status()
         if self._paused and self._commits.waiting <= MOST_WAITING // 2:
             self._paused = False
@@ -221,7 +227,25 @@ class Reception:
         """While nothing is to be done, let the thread of the commits read, unless much is still to come."""
         level = self._upstream_end <= self._received
         if level and not self._stopped and self._until is None and self._commits is not None:
-            self._commits.attend(self._session, _WalAfter(self._geometry, self._received))
+            at_hand = _WalAtHand(self._geometry, self._received, self._confirm)
+            if self._commits.attend(self._session, at_hand):
+                self._at_hand = at_hand
+
+    def _confirm(self, position: int) -> bool:
+        """See `walsender.upstream.group_commit.IWalAtHand`; in the thread of the commits."""
+        with self._telling:
+            self._confirmed = position
+            return self._session.confirm(self._status_update(position, position))
+
+    def _settled(self, position: int) -> None:
+        """All before *position* has come, and needs nothing more."""
+        assert self._at_hand is not None, "the thread of the commits had it"
+        self._received = position
+        if self._silence is not None:
+            self._silence.reply_received()
+        message = _LAYOUT.decode_walsender(self._at_hand.newest)
+        self._sent_at, self._received_at = from_pg_timestamp(message.sent_at_us), self._now()
+        self._upstream_end = max(self._upstream_end, self._geometry.position(message.wal_end))
 
     def _tell_status(self, *, reply_requested: bool = False) -> None:
         """
@@ -232,13 +256,18 @@ class Reception:
 
         Source: PostgreSQL, src/backend/replication/walreceiver.c, XLogWalRcvSendReply.
         """
-        known = min(self._flushed, self._received) if self._until is None else 0
-        flushed = self._geometry.lsn(known)
-        written = flushed if self._until is None else self._geometry.lsn(self._received)
+        with self._telling:
+            if self._until is None:
+                written = flushed = max(min(self._flushed, self._received), self._confirmed)
+            else:
+                written, flushed = self._received, 0
+            self._session.send(self._status_update(written, flushed, reply_requested=reply_requested))
+
+    def _status_update(self, written: int, flushed: int, *, reply_requested: bool = False) -> bytes:
+        """Return the message that says so; in any thread."""
+        write, flush = self._geometry.lsn(written), self._geometry.lsn(flushed)
         now = to_pg_timestamp(self._now())
-        self._session.send(
-            _LAYOUT.encode(StandbyStatusUpdate(written, flushed, flushed, now, reply_requested))
-        )
+        return _LAYOUT.encode(StandbyStatusUpdate(write, flush, flush, now, reply_requested))
 
     def _tell_feedback(self) -> None:
         """
@@ -332,18 +361,21 @@ class Reception:
                 timer.cancel()
 
 
-class _WalAfter:
+class _WalAtHand:
     """
-    What follows a position, for as long as it is little at a time; in the thread of the commits.
+    What follows a position, for as long as it is little at a time; see `IWalAtHand`.
 
     :param position: of the next byte.
+    :ivar newest: the last message that there was WAL in.
     """
 
-    def __init__(self, geometry: Geometry, position: int) -> None:
+    def __init__(self, geometry: Geometry, position: int, confirm: Callable[[int], bool]) -> None:
         self._geometry = geometry
         self._position = position
+        self.confirm = confirm
+        self.newest = b""
 
-    def __call__(self, messages: list[bytes]) -> list[memoryview]:
+    def wal_of(self, messages: list[bytes]) -> list[memoryview]:
         """Return the WAL in *messages* if there is nothing else in them, it is little and what comes next."""
         position = self._position
         pieces = []
@@ -356,4 +388,6 @@ class _WalAfter:
         if position > self._position + _LITTLE:
             return []
         self._position = position
+        if messages:
+            self.newest = messages[-1]
         return pieces

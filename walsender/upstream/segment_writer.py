@@ -52,6 +52,7 @@ class Commit:
     :ivar files: the files written to or compared with, by name, in the order in which they came into use.
     :ivar failure: why the rest of what came is not kept; it ends with a whole segment then.
     :ivar newest: what has come with this commit, up to *position*, if that is little; else nothing.
+    :ivar sent: it has been sent to all who follow.
     """
 
     position: int
@@ -59,6 +60,7 @@ class Commit:
     files: list[CoveredFile] = field(default_factory=list)
     failure: DiskFull | None = None
     newest: bytes = b""
+    sent: bool = False
 
 
 class SegmentWriter:
@@ -102,6 +104,7 @@ class SegmentWriter:
         self._descriptor = -1
         self._file = CoveredFile("", (0, 0))
         self._number = 0
+        self._begin = self._end = 0  # of the segment, positions
         self._expected = start
         self._is_complete = self._is_replacement = self._unsynced = False
         self._used: list[CoveredFile] = []
@@ -141,7 +144,7 @@ class SegmentWriter:
                         raise
                     failure = error  # what came before is whole, and is told of
                     break
-            end = self._geometry.segment_start(self._number + 1)
+            end = self._end
             here, waiting = (
                 (waiting, []) if end_of_all <= end else (_take(waiting, end - self._position), waiting)
             )
@@ -165,7 +168,7 @@ class SegmentWriter:
 
     @property
     def _offset(self) -> int:
-        return self._position - self._geometry.segment_start(self._number)
+        return self._position - self._begin
 
     def _is_plain_until(self, end: int) -> bool:
         """Return whether what comes goes into the open file, before its end and behind all that is held."""
@@ -173,13 +176,15 @@ class SegmentWriter:
             self._descriptor >= 0
             and not (self._is_complete or self._is_replacement)
             and self._position >= self._valid
-            and end < (self._number + 1) * self._geometry.segment_size
+            and end < self._end
         )
 
     def _open(self, number: int) -> None:
         """Open the segment's file, or make it."""
         name = segment_name(self._timeline, number, self._geometry)
         self._number = number
+        self._begin = self._geometry.segment_start(number)
+        self._end = self._begin + self._geometry.segment_size
         self._is_complete = self._is_replacement = False
         for candidate in (name, name + PARTIAL):
             try:
@@ -201,7 +206,7 @@ class SegmentWriter:
             break
         else:
             # What another form of the file holds, compressed perhaps, it goes on holding until this one does.
-            self._is_replacement = self._valid > self._geometry.segment_start(number)
+            self._is_replacement = self._valid > self._begin
             self._make(name + PARTIAL + REPLACEMENT if self._is_replacement else name + PARTIAL)
         self._used.append(self._file)
 
@@ -217,7 +222,7 @@ class SegmentWriter:
             self._make(name + REPLACEMENT)
             self._is_replacement = True
             size = self._geometry.segment_size
-            offset = min(size, max(0, self._valid - self._geometry.segment_start(self._number)))
+            offset = min(size, max(0, self._valid - self._begin))
             while offset < size:
                 try:
                     data = self._files.read(old, min(len(_ZEROS), size - offset), offset)
@@ -269,7 +274,7 @@ class SegmentWriter:
         Zeros are written so that small commits need not change the file's map of blocks, which
         costs another write each.  A segment that will be overwritten at once needs none.
         """
-        if self._expected < self._geometry.segment_start(self._number + 1):
+        if self._expected < self._end:
             self._fill(0)
             return
         try:
@@ -378,9 +383,7 @@ class SegmentWriter:
         if self._descriptor < 0:
             return
         self._sync_file()
-        if self._is_replacement and self._position >= min(
-            self._valid, self._geometry.segment_start(self._number + 1)
-        ):
+        if self._is_replacement and self._position >= min(self._valid, self._end):
             self._rename(self._file.name.removesuffix(REPLACEMENT))
             self._is_replacement = False
 

@@ -89,20 +89,37 @@ class SharedConnection:
         :param may_take: is asked when nobody else is in libpq.
         """
         taken = Taken()
+        libpq = self.libpq
         with self._lock:
             if not may_take():
                 return taken
             self._taking = taken
             try:
-                self.libpq.consume_input()
+                libpq.consume_input()
             except psycopg.Error:
-                taken.failure = connection_error(self.libpq)
+                taken.failure = connection_error(libpq)
             try:
                 self._take_messages(taken)
             except psycopg.Error:
-                taken.failure = connection_error(self.libpq)
+                taken.failure = connection_error(libpq)
             self._taking = None
         return taken
+
+    def send(self, data: bytes, may_send: Callable[[], bool]) -> bool:
+        """
+        Send *data* in a stream; in any thread.
+
+        :param may_send: is asked when nobody else is in libpq.
+        :returns: whether all has gone.  If the connection has failed, whoever uses it next finds that.
+        """
+        with self._lock:
+            if not may_send():
+                return False
+            try:
+                self.libpq.put_copy_data(data)
+                return self.libpq.flush() == 0
+            except psycopg.Error:
+                return False
 
     # Inside
 

@@ -25,6 +25,13 @@ WAL = "/wal"
 FAR = 9 * MIB
 
 
+class Subscriber:
+    """Who does not care."""
+
+    def wal_grew(self) -> None:
+        """See `IWalSubscriber`."""
+
+
 class RelaysPermitsTests(SourceTestCase):
     def setUp(self) -> None:
         """Make a relay that has received a segment and a half."""
@@ -82,6 +89,38 @@ class RelaysPermitsTests(SourceTestCase):
         self.assertEqual([(wal, start + 1000, True)], self.sent)
         self.assertEqual(told + 1, len(self.committed))
         self.assertEqual(start + 1000, self.relay.flush_position)
+
+    def test_sentToAll(self) -> None:
+        """It is known whether all who follow have got it, but for those who can wait."""
+        self.relay.subscribe(Subscriber(), patient=True)
+        followers = [Subscriber(), Subscriber()]
+        self.assertEqual([True], self.sent_to_all())
+        for follower in followers:
+            self.relay.subscribe(follower)
+            self.assertEqual([False], self.sent_to_all())
+            self.permit()
+            self.assertEqual([True], self.sent_to_all())
+        third = Subscriber()
+        self.relay.subscribe(third)
+        self.relay.subscribe(third)
+        self.assertEqual([False], self.sent_to_all())
+        self.relay.unsubscribe(third)
+        self.relay.unsubscribe(third)
+        self.assertEqual([True], self.sent_to_all())
+
+    def sent_to_all(self) -> list[bool]:
+        """Receive a little; return whether all who follow have got it."""
+        told = len(self.committed)
+        self.receive(self.position + 100)
+        return [commit.sent for commit in self.committed[told:]]
+
+    def test_notAllOfItTaken(self) -> None:
+        """Who has taken a part of it waits for the rest."""
+        self.relay.subscribe(Subscriber())
+        self.permit()
+        (permit,) = self.relay.permits._standing
+        permit.send = lambda message: len(message) - 1
+        self.assertEqual([False], self.sent_to_all())
 
     def test_aFlushThatFails(self) -> None:
         """What could not be made durable is not sent, and the flush position stays."""

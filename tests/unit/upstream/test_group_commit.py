@@ -8,7 +8,8 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from walsender.errors import WalFileError
-from walsender.upstream import Commit, GroupCommit
+from walsender.timings import Stopwatch
+from walsender.upstream import Commit, GroupCommit, UpstreamError
 from walsender.upstream.group_commit import LARGE
 from walsender.upstream.interfaces import Taken
 from walsender.wal import CoveredFile
@@ -25,6 +26,7 @@ class Writer:
 
     :ivar error: what a commit ends with.
     :ivar files: with which the next commits begin.
+    :ivar sent: whether all who follow get them at once.
     :ivar meanwhile: called in the middle of each.
     """
 
@@ -32,6 +34,7 @@ class Writer:
         self.commits: list[bytes] = []
         self.error: Exception | None = None
         self.files: list[CoveredFile] = []
+        self.sent = False
         self.meanwhile: Callable[[], object] = bool
         self.closed = 0
 
@@ -41,7 +44,7 @@ class Writer:
         if self.error is not None:
             raise self.error
         self.commits.append(b"".join(pieces))
-        return Commit(sum(map(len, self.commits)), files=self.files)
+        return Commit(sum(map(len, self.commits)), files=self.files, sent=self.sent)
 
     def close(self) -> None:
         """See `SegmentWriter`."""
@@ -185,12 +188,20 @@ class Session:
         self.reads_here = True
 
 
-class AttendingTests(GroupCommitTestCase):
-    """The thread waits for the upstream by itself."""
+class AttendingTestCase(GroupCommitTestCase):
+    """
+    Has a thread that waits for the upstream by itself.
+
+    :ivar writes: whether it may write what comes.
+    :ivar confirms: whether the upstream takes what it is told.
+    """
 
     def setUp(self) -> None:
         """Have the thread wait."""
         super().setUp()
+        self.writes = self.confirms = True
+        self.confirmed: list[int] = []
+        self.later: Callable[[], object] | None = None
         self.waiting: list[tuple[Deferred[Any], Callable[[], object]]] = []
         self.told: list[Callable[[], object]] = []
         self.recalled = 0
@@ -202,7 +213,16 @@ class AttendingTests(GroupCommitTestCase):
 
     def await_(self) -> None:
         """Let the thread wait, if it may."""
-        self.commits.attend(self.session, list)  # type: ignore[arg-type]
+        self.commits.attend(self.session, self)  # type: ignore[arg-type]
+
+    def wal_of(self, messages: list[bytes]) -> list[bytes]:
+        """See `IWalAtHand`."""
+        return list(messages) if self.writes else []
+
+    def confirm(self, position: int) -> bool:
+        """See `IWalAtHand`."""
+        self.confirmed.append(position)
+        return self.confirms
 
     def attend(self, readable: object, function: Callable[..., object], *args: object) -> Deferred[Any]:
         """See `IAttendant`."""
@@ -215,6 +235,10 @@ class AttendingTests(GroupCommitTestCase):
     def tell(self, function: Callable[[], object]) -> None:
         """See `IAttendant`."""
         self.told.append(function)
+
+    def tell_later(self, function: Callable[[], object]) -> None:
+        """See `IAttendant`."""
+        self.later = function
 
     def recall(self) -> None:
         """See `IAttendant`."""
@@ -232,6 +256,15 @@ class AttendingTests(GroupCommitTestCase):
         """Have the reactor told."""
         while self.told:
             self.told.pop(0)()
+
+    def hear_later(self) -> None:
+        """Have the reactor told of what is settled."""
+        assert self.later is not None
+        self.later()
+
+
+class AttendingTests(AttendingTestCase):
+    """The thread waits for the upstream by itself."""
 
     def test_durableBeforeTheReactorHears(self) -> None:
         """The thread reads and commits; what it has read is delivered, and written once."""
@@ -345,12 +378,7 @@ class AttendingTests(GroupCommitTestCase):
 
     def test_whatIsToBeLookedAtFirst(self) -> None:
         """What the thread must not commit comes here, and is committed by the usual way."""
-        self.commits.close()
-        self.commits = GroupCommit(
-            self.writer, self.run_in_thread, self.committed, self.failures.append, attendant=self
-        )
-        self.session = Session(self.commits)
-        self.commits.attend(self.session, lambda _: [])  # type: ignore[arg-type]
+        self.writes = False
         self.comes(b"abc")
         self.assertEqual([], self.writer.commits)
         self.hear()
@@ -404,3 +432,123 @@ class AttendingTests(GroupCommitTestCase):
         self.run_one()
         self.await_()
         self.assertEqual(1, len(self.waiting))
+
+
+class SettledTests(AttendingTestCase):
+    """What nobody waits for any more: all who follow have it, and the upstream knows."""
+
+    def setUp(self) -> None:
+        """Let all who follow get it at once."""
+        super().setUp()
+        self.writer.sent = True
+
+    def test_toldAtLeisure(self) -> None:
+        """The reactor hears of the last of several, and of nothing that came with them."""
+        for _ in range(100):
+            self.comes(b"abc")
+        self.assertEqual((list(range(3, 303, 3)), [], []), (self.confirmed, self.told, self.positions))
+        self.hear_later()
+        self.assertEqual(([300], [], 0), (self.positions, self.session.delivered, self.commits.waiting))
+        self.assertEqual(1, len(self.waiting))
+        self.hear_later()
+        self.assertEqual([300], self.positions)
+
+    def test_counted(self) -> None:
+        """How long it took counts for each."""
+        receive = Stopwatch()
+        self.commits = GroupCommit(
+            self.writer, self.run_in_thread, self.committed, self.failures.append, receive, self
+        )
+        self.session = Session(self.commits)
+        self.await_()
+        for _ in range(3):
+            self.comes(b"abc")
+        self.assertEqual(3, receive.histogram()[0][-1])
+
+    def test_thenOneThatIsWaitedFor(self) -> None:
+        """What is to be told at once is told behind what was settled before."""
+        self.comes(b"abc")
+        self.writer.sent = False
+        self.comes(b"de")
+        self.hear()
+        self.assertEqual(([3, 5], [b"de"], [3]), (self.positions, self.session.delivered, self.confirmed))
+        self.hear_later()
+        self.assertEqual([3, 5], self.positions)
+
+    def test_behindOneThatIsWaitedFor(self) -> None:
+        """It is told behind what the reactor has not heard of yet, whichever tells."""
+        for hear in (self.hear, self.hear_later):
+            start = len(self.positions)
+            begin = sum(map(len, self.writer.commits))
+            self.writer.sent = False
+            self.comes(b"abc")
+            self.writer.sent = True
+            self.comes(b"de")
+            hear()
+            self.assertEqual([begin + 3, begin + 5], self.positions[start:])
+        self.assertEqual(([b"abc"] * 2, 0), (self.session.delivered, self.commits.waiting))
+
+    def test_whileTheReactorHears(self) -> None:
+        """What the thread does meanwhile keeps its order."""
+        self.writer.sent = False
+        self.comes(b"a")
+        hear_once = [True]
+
+        def committed(commit: Commit) -> None:
+            self.positions.append(commit.position)
+            if hear_once:
+                hear_once.clear()
+                self.comes(b"bc")
+                self.writer.sent = True
+                self.comes(b"def")
+
+        self.commits._committed = committed
+        self.hear()
+        self.hear_later()
+        self.assertEqual(([1, 3, 6], 0), (self.positions, self.commits.waiting))
+
+    def test_theUpstreamDoesNotTakeIt(self) -> None:
+        """Then the reactor goes on, at once."""
+        self.confirms = False
+        self.comes(b"abc")
+        self.hear()
+        self.assertEqual(([3], [b"abc"]), (self.positions, self.session.delivered))
+
+    def test_aSlowDisk(self) -> None:
+        """What is looked at while it is written is told as any other, behind what was settled before."""
+        self.comes(b"abc")
+        self.writer.meanwhile = self.commits.look
+        self.comes(b"de")
+        self.assertEqual(([3], [b"de"], 2), (self.positions, self.session.delivered, self.commits.waiting))
+        self.hear()
+        self.assertEqual(([3, 5], 0), (self.positions, self.commits.waiting))
+        self.assertTrue(self.session.reads_here)
+
+    def test_aCommitThatFails(self) -> None:
+        """What was settled before it is told."""
+        self.comes(b"abc")
+        self.writer.error = WalFileError("could not write")
+        self.comes(b"de")
+        self.hear()
+        self.assertEqual(([3], 1), (self.positions, len(self.failures)))
+
+    def test_recalled(self) -> None:
+        """When reading goes on here, it is told."""
+        self.comes(b"abc")
+        done, _ = self.waiting.pop()
+        done.callback(None)
+        self.assertEqual(([3], True), (self.positions, self.session.reads_here))
+
+    def test_saidBeside(self) -> None:
+        """What the upstream says beside is to be heard, and not lost with what is settled."""
+        take = self.session.take
+
+        def take_more() -> Taken:
+            taken = take()
+            taken.said.append(("FATAL", UpstreamError("going down")))
+            return taken
+
+        self.session.take = take_more  # type: ignore[method-assign]
+        self.comes(b"abc")
+        self.hear()
+        self.assertEqual([b"abc"], self.session.delivered)

@@ -536,6 +536,41 @@ class AttendedTests(SessionTestCase):
         self.session.released()
         self.assertEqual(b"wa", events[0])
 
+    def sent(self) -> list[Any]:
+        """Return what has been sent in the stream."""
+        return self.connection.sent[-2:]
+
+    def test_confirmed(self) -> None:
+        """The thread may say how far it is; what does not go at once is sent on here."""
+        self.attended()
+        self.assertTrue(self.session.confirm(b"r1"))
+        self.connection.unsent = 3
+        self.assertFalse(self.session.confirm(b"r2"))
+        self.assertEqual([(b"r1",), (b"r2",)], self.sent())
+        self.assertEqual({}, self.reactor.writers)
+        self.session.released()
+        self.assertEqual(1, len(self.reactor.writers))
+        self.reactor.writable()
+        self.assertEqual({}, self.reactor.writers)
+
+    def test_nothingToConfirmTo(self) -> None:
+        """A stream that has ended, or a connection that is closed, or fails, takes nothing."""
+        self.attended()
+        self.session.end_streaming()
+        self.assertFalse(self.session.confirm(b"r"))
+        self.assertNotIn((b"r",), self.sent())
+        self.session.close()
+        self.assertFalse(self.session.confirm(b"r"))
+
+    def test_confirmingFails(self) -> None:
+        """The receiver hears why the connection is gone, once reading goes on here."""
+        events = self.attended(CLOSED_BY_SERVER)
+        self.connection.broken = CLOSED_BY_SERVER
+        self.assertFalse(self.session.confirm(b"r"))
+        self.assertEqual([], events)
+        self.session.released()
+        self.assertEqual(CLOSED_BY_SERVER, self.lost(events))
+
     def test_notBelowTls(self) -> None:
         """A message may be complete there before the socket is readable."""
         self.stream([], [], encrypted=True)

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from walsender.errors import WalFileError
 from walsender.lsn import Geometry
 from walsender.upstream import Commit, GroupCommit, UpstreamError
+from walsender.upstream.interfaces import Taken
 from walsender.upstream.reception import MOST_WAITING, Reception
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ class Session:
     def __init__(self) -> None:
         self.told: list[tuple[int, int, bool]] = []
         self.paused = False
+        self.readable: int | None = None
+        self.comes: list[bytes] = []
+        self.description = ""
 
     def send(self, data: bytes) -> None:
         """See `IUpstreamSession`."""
@@ -33,6 +37,19 @@ class Session:
             write, flush, replay, _, reply = struct.unpack("!QQQqB", data[1:])
             assert replay == flush
             self.told.append((write, flush, bool(reply)))
+
+    def attended(self, recall: Callable[[], None]) -> None:
+        """See `IUpstreamSession`."""
+
+    def take(self) -> Taken:
+        """See `IUpstreamSession`."""
+        taken, self.comes = Taken(self.comes), []
+        return taken
+
+    def confirm(self, data: bytes) -> bool:
+        """See `IUpstreamSession`."""
+        self.send(data)
+        return True
 
     def pauseProducing(self) -> None:
         """See `IUpstreamSession`."""
@@ -49,13 +66,14 @@ class Writer:
     def __init__(self) -> None:
         self.position = MIB
         self.error: Exception | None = None
+        self.sent = False
 
     def commit(self, pieces: Sequence[bytes | memoryview], behind: int = 0) -> Commit:
         """See `SegmentWriter`."""
         if self.error is not None:
             raise self.error
         self.position += sum(map(len, pieces))
-        return Commit(self.position)
+        return Commit(self.position, sent=self.sent)
 
     def close(self) -> None:
         """See `SegmentWriter`."""
@@ -215,3 +233,90 @@ class ReceptionTests(SynchronousTestCase):
         self.clock.pump([0.5] * 20)
         self.assertIn((MIB, MIB, True), self.session.told)
         self.failureResultOf(self.reception.ended, UpstreamError)
+
+
+class SettledTests(SynchronousTestCase):
+    """What the thread of the commits does by itself, before it is heard of here."""
+
+    def setUp(self) -> None:
+        """Begin a stream that the thread attends to."""
+        self.clock = Clock()
+        self.session = Session()
+        self.session.readable = 7
+        self.writer = Writer()
+        self.writer.sent = True
+        self.reception = Reception(
+            self.clock,
+            self.session,  # type: ignore[arg-type]
+            Geometry.contiguous(MIB),
+            MIB,
+            MIB,
+            timeout=10,
+            status_interval=1,
+        )
+        self.later: Callable[[], object] = bool
+        commits = GroupCommit(
+            self.writer,
+            maybeDeferred,
+            self.reception.committed,
+            self.reception.commit_failed,
+            attendant=self,
+        )
+        self.reception.begin(commits)
+        self.session.told.clear()
+        self.addCleanup(self.reception.stop)
+
+    def attend(self, readable: object, function: Callable[..., object], *args: object) -> Deferred[Any]:
+        """See `IAttendant`."""
+        self.thread = lambda: function(*args)
+        return Deferred()
+
+    def tell(self, function: Callable[[], object]) -> None:
+        """See `IAttendant`."""
+        raise AssertionError("nobody waits for it")
+
+    def tell_later(self, function: Callable[[], object]) -> None:
+        """See `IAttendant`."""
+        self.later = function
+
+    def recall(self) -> None:
+        """See `IAttendant`."""
+
+    def wal(self, start: int, length: int) -> None:
+        """Let WAL come, of which the upstream has 1000 bytes more, and the thread do its work."""
+        header = struct.pack("!cQQq", b"w", start, start + length + 1000, 5_000_000)
+        self.session.comes.append(header + bytes(length))
+        self.assertIsNone(self.thread())
+
+    def test_confirmedAtOnceAndOnce(self) -> None:
+        """The upstream hears of it from the thread, and not a second time."""
+        self.wal(MIB, 100)
+        self.assertEqual([(MIB + 100, MIB + 100, False)], self.session.told)
+        self.later()
+        self.assertEqual(1, len(self.session.told))
+
+    def test_neverLessThanBefore(self) -> None:
+        """What is said in the meantime is not behind what the thread has said."""
+        self.wal(MIB, 100)
+        self.clock.advance(1)
+        self.assertEqual([(MIB + 100, MIB + 100, False)] * 2, self.session.told)
+
+    def test_shown(self) -> None:
+        """Where the stream is, is known when it has been heard of, with what the upstream has said last."""
+        self.wal(MIB, 100)
+        self.wal(MIB + 100, 50)
+        self.clock.advance(3)
+        self.later()
+        status = self.reception.status(1, "")
+        self.assertEqual((MIB + 150, MIB + 150), (status.written_lsn, status.flushed_lsn))
+        self.assertEqual(MIB + 1150, status.upstream_end)
+        self.assertEqual((946_684_805.0, 3.0), (status.sent_at, status.received_at))
+
+    def test_aSignOfLife(self) -> None:
+        """An upstream that sends all the time is not asked whether it lives."""
+        self.session.told.clear()
+        for second in range(20):
+            self.wal(MIB + 100 * second, 100)
+            self.clock.advance(1)
+            self.later()
+        self.assertNotIn(True, [reply for *_, reply in self.session.told])

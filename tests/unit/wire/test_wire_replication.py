@@ -77,6 +77,19 @@ class LayoutTests(SynchronousTestCase):
         """What a walsender says comes back, as far as the layout carries it."""
         self.assertEqual(layout.decode_walsender(layout.encode(message)), as_carried(message, layout))
 
+    @given(walsender_messages, st.integers(0, 60))
+    def test_walIn(self, message: WalsenderMessage, length: int) -> None:
+        """Where WAL begins, and the WAL; nothing else has any, nor has a message that is cut off."""
+        layout = NetworkLayout()
+        body = layout.encode(message)
+        expected = (message.start, bytes(message.data)) if isinstance(message, XLogData) else None
+        found = layout.wal_in(body)
+        self.assertEqual(expected, found and (found[0], bytes(found[1])))
+        with contextlib.suppress(WalsenderError):
+            layout.decode_walsender(body[:length])
+            return
+        self.assertIsNone(layout.wal_in(body[:length]))
+
     @given(st.sampled_from((b"", b"r", b"h", b"w", b"k")), octets(max_size=50), st.sampled_from(LAYOUTS))
     def test_anyBytesGiveAMessageOrATypedError(self, tag: bytes, body: bytes, layout: MessageLayout) -> None:
         """Garbage is an error of ours, never another exception."""
