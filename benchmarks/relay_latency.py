@@ -1,10 +1,12 @@
 """
 From commit to arrival: through a relay, and through a PostgreSQL 18 cascading standby.
 
-    python -m benchmarks.relay_latency [--standbys 20]
+    python -m benchmarks.relay_latency [--standbys 20] [--synchronous]
 
 One primary commits row by row; standbys behind each of the two receive.  The time is from sending the INSERT
-to the arrival of its commit record, at each standby; all of them are sockets of this process.
+to the arrival of its commit record, at each standby; all of them are sockets of this process.  With
+``--synchronous`` the one whose turn it is is the primary's synchronous standby, and the time is
+until the commit returns.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ def main() -> None:
     parser = command_line(__doc__, rounds=9)
     parser.add_argument("--standbys", type=int, default=1, help="how many behind each (1)")
     parser.add_argument("--commits", type=int, default=500, help="commits per round (500)")
+    parser.add_argument("--synchronous", action="store_true", help="measure when a commit returns")
     options = parser.parse_args()
     rounds, commits = (1, 20) if options.quick else (options.rounds, options.commits)
     with ExitStack() as stack:
@@ -32,12 +35,19 @@ def main() -> None:
             server.wait_for(primary.flush_lsn())
         committer = Committer(primary)
 
+        def times(server: Server) -> list[float]:
+            arrived = committer.commit(server)
+            return [committer.returned_after] if options.synchronous else arrived
+
         def turn(server: Server) -> tuple[float, float]:
-            with server.turn([other for other in servers if other is not server], primary):
+            with ExitStack() as turn:
+                turn.enter_context(server.turn([other for other in servers if other is not server], primary))
+                if options.synchronous:
+                    turn.enter_context(server.synchronous(primary))
                 for _ in range(20):
                     committer.commit(server)
-                times = [taken for _ in range(commits) for taken in committer.commit(server)]
-            return percentile(times, 50) * 1000, percentile(times, 99) * 1000
+                taken = [time for _ in range(commits) for time in times(server)]
+            return percentile(taken, 50) * 1000, percentile(taken, 99) * 1000
 
         print(f"PostgreSQL {primary.installation.version}, {machine()}")
         print(f"{options.standbys} standby(s) behind each, {commits} commits")

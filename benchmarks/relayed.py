@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PATIENCE = 2  # seconds
+SYNCHRONOUS = "SELECT application_name FROM pg_stat_replication WHERE sync_state = 'sync'"
 UPSTREAMS = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
 
 
@@ -111,6 +112,7 @@ class Server:
     port: int
     process: int
     wal: Path
+    application_name: str
 
     def __post_init__(self) -> None:
         self.poll = select.epoll()
@@ -148,6 +150,21 @@ class Server:
                 other.signal(signal.SIGCONT)
                 other.wait_for(primary.flush_lsn())
 
+    @contextlib.contextmanager
+    def synchronous(self, primary: Cluster) -> Iterator[None]:
+        """Have commits wait until this one has them on its disk."""
+        _reload(primary, f"SET synchronous_standby_names = '{self.application_name}'")
+        try:
+            wait_until(lambda: primary.sql(SYNCHRONOUS) == self.application_name, 10, "a synchronous standby")
+            yield
+        finally:
+            _reload(primary, "RESET synchronous_standby_names")
+
+
+def _reload(primary: Cluster, change: str) -> None:
+    primary.sql(f"ALTER SYSTEM {change}")
+    primary.sql("SELECT pg_reload_conf()")
+
 
 def servers_behind_a_primary(stack: ExitStack, space: Path, standbys: int) -> tuple[Cluster, list[Server]]:
     """Start a primary, and behind it a cascading standby and a relay that can serve so many standbys."""
@@ -177,8 +194,10 @@ def servers_behind_a_primary(stack: ExitStack, space: Path, standbys: int) -> tu
     primary.sql("CREATE TABLE latency (id int)")
     standby.wait_for_replay(primary.flush_lsn())
     return primary, [
-        Server("PostgreSQL, cascading", standby.port, standby.server.pid, space / "standby" / "pg_wal"),
-        Server("walsender, relay", relay.port, relay.pid, space / "wal"),
+        Server(
+            "PostgreSQL, cascading", standby.port, standby.server.pid, space / "standby" / "pg_wal", "standby"
+        ),
+        Server("walsender, relay", relay.port, relay.pid, space / "wal", "walsender"),
     ]
 
 
