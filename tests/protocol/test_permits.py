@@ -165,9 +165,11 @@ class SentTests(PermitTestCase):
         """A client may report WAL before the reactor has heard of the commit: its lag is that of this WAL."""
         peer = self.peer()
         peer.source.flush(DATA)
+        peer.reactor.advance(0.05)
         peer.transport.deliver(status(AFTER, AFTER, AFTER))
         entry = self.entry(peer)
         self.assertEqual((AFTER, AFTER), (entry.sent_lsn, entry.flush_lsn))
+        self.assertAlmostEqual(0.05, entry.flush_lag)
         peer.source.grow(AFTER)
         peer.reactor.advance(10)
         peer.transport.deliver(status(AFTER, AFTER, AFTER))
@@ -178,7 +180,7 @@ class SentTests(PermitTestCase):
         source = self.scripted_source(END)
         source.permits = Permits()
         for _ in range(MOST + 2):
-            source.permits.add(Permit(1, LEVEL, AFTER, lambda newest: newest.data))
+            source.permits.add(Permit(1, LEVEL, AFTER, lambda newest: newest.data, float))
             if not source.permits.wanted:
                 break
         self.assertEqual(MOST, len(source.permits._standing))

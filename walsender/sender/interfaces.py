@@ -187,8 +187,12 @@ class IStreamOwner(Interface):
     def wal_sent(position: int) -> None:
         """Everything before *position* has been handed to the consumer."""
 
-    def wal_available(position: int) -> None:
-        """Everything before *position* may be sent; it may have been told before."""
+    def wal_available(position: int, at: float) -> None:
+        """
+        Everything before *position* may be sent; it may have been told before.
+
+        :param at: since when, by the reactor's clock.
+        """
 
     def opening(position: int) -> None:
         """WAL at *position* is not at hand yet."""

@@ -66,6 +66,7 @@ class WalProducer:
         self._consumer = consumer
         self._owner = owner
         self._now = time_of_day(clock)
+        self._seconds = clock.seconds
         self._dialect = dialect
         self._timeline = timeline
         self._geometry = source.geometry
@@ -161,7 +162,7 @@ class WalProducer:
             elif self._at_boundary is None:
                 self._at_boundary = lambda: self._owner.stream_failed(refusal)
         else:
-            self._owner.wal_available(self._end.position)
+            self._owner.wal_available(self._end.position, self._seconds())
 
     # The consumer's side
 
@@ -216,7 +217,7 @@ class WalProducer:
         if not self._cursor.covers(position, segment_end):
             return
         until = self._dialect.message_end(position, segment_end, self._geometry, self._consumer.read_size)
-        permit = Permit(self._timeline, position, until, self._message_of)
+        permit = Permit(self._timeline, position, until, self._message_of, self._seconds)
         if self._consumer.lend(permit):
             self._permit = permit
             permits.add(permit)
@@ -235,6 +236,7 @@ class WalProducer:
         self._caught_up = False
         self._consumer.take_back(used.rest)
         if not self._stopped:
+            self._owner.wal_available(used.end, used.at)
             self._learn_end()
             self._read_sent()
 

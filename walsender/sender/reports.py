@@ -42,9 +42,9 @@ class StandbyReports:
         """Whether to hear the last report once more would change nothing."""
         return self._lag.settled
 
-    def wal_available(self, position: int) -> None:
-        """Everything before *position* may be sent from now on, and is late if it is not reported soon."""
-        self._lag.advanced(position, self._clock.seconds())
+    def wal_available(self, position: int, at: float) -> None:
+        """Everything before *position* may be sent since *at*, and is late if it is not reported soon."""
+        self._lag.advanced(position, at)
 
     def status_received(self, status: StandbyStatusUpdate, *, of_ours: bool) -> None:
         """

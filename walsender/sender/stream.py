@@ -249,9 +249,9 @@ class Stream:
         if self._idle is not None:
             self._idle.expect_input()
 
-    def wal_available(self, position: int) -> None:
+    def wal_available(self, position: int, at: float) -> None:
         """See `IStreamOwner`."""
-        self._reports.wal_available(position)
+        self._reports.wal_available(position, at)
         if self._idle is not None:
             self._idle.expect_another()
         if self._delays.reached(position):

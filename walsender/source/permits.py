@@ -34,10 +34,12 @@ class Used:
 
     :ivar end: position behind the last WAL that it was.
     :ivar rest: what the connection did not take of the last message.
+    :ivar at: when that was, by the clock of who has lent the permit.
     """
 
     end: int
     rest: bytes
+    at: float
 
 
 class Permit:
@@ -47,18 +49,35 @@ class Permit:
     :param position: what comes next begins here.
     :param until: and all of it ends here at most.
     :param message: returns the message for some WAL; called in that thread.
+    :param seconds: tells the time; likewise.
     :ivar send: sends without waiting and returns how much was taken; may raise `OSError`.
     """
 
-    __slots__ = ("_lock", "_message", "_position", "_stands", "_timeline", "_until", "_used", "send")
+    __slots__ = (
+        "_lock",
+        "_message",
+        "_position",
+        "_seconds",
+        "_stands",
+        "_timeline",
+        "_until",
+        "_used",
+        "send",
+    )
 
     def __init__(
-        self, timeline: int, position: int, until: int, message: Callable[[NewestWal], bytes]
+        self,
+        timeline: int,
+        position: int,
+        until: int,
+        message: Callable[[NewestWal], bytes],
+        seconds: Callable[[], float],
     ) -> None:
         self._timeline = timeline
         self._position = position
         self._until = until
         self._message = message
+        self._seconds = seconds
         self._lock = threading.Lock()
         self._stands = True
         self._used: Used | None = None
@@ -78,7 +97,7 @@ class Permit:
                 sent = 0  # who sends the rest is told again
             self._position = newest.end
             self._stands = sent == len(message)
-            self._used = Used(newest.end, message[sent:])
+            self._used = Used(newest.end, message[sent:], self._seconds())
             return self._stands
 
     def withdraw(self) -> Used | None:
@@ -126,7 +145,7 @@ class TellingWriter:
     """
     A writer that tells, in its thread, what has become durable.
 
-    :param durable: called with each `Commit`; returns whether it has been sent to all who follow.
+    :param durable: called with each `Commit`; returns whether it has been sent to all who wait for it.
     """
 
     def __init__(self, writer: ISegmentWriter, durable: Callable[[Commit], bool]) -> None:

@@ -395,11 +395,11 @@ class RelaySource(HeldWal):
         """
         Send what has become durable to those who are level; in the thread of the commits.
 
-        Only what is certain to be shown as soon as the reactor hears of it, by `_kept`, and is in a file that
+        Only what is certain to be shown when the reactor hears of it, by `_kept`, and is in a file that
         it knows.
 
-        :returns: whether all who follow have got it.  Whoever begins to only now learns of it by itself: the
-            flush position moves before they are counted.
+        :returns: whether all who wait for it have got it: those with permits are all there are.  Whoever
+            begins only now learns of it by itself, since the flush position moves before they are counted.
         """
         look = self._look
         if look is None or not commit.newest or timeline != look.end.timeline:
@@ -412,7 +412,8 @@ class RelaySource(HeldWal):
         in_known_segment = newest.end // segment_size == (end - 1) // segment_size
         if newest.start == max(end, self._ahead) and in_known_segment:
             self._ahead = newest.end
-            return self._permits.use(newest) == self._impatient
+            waiting = self._impatient
+            return self._permits.use(newest) == waiting == self._impatient
         return False
 
     def _take_over(self, look: Look, newest: NewestWal | None = None) -> None:

@@ -79,7 +79,7 @@ class _Taken:
     """
     What the thread has read at one time.
 
-    :ivar settled: the newest commit before it of which only that is kept.
+    :ivar settled: the newest commit that was settled before.
     :ivar is_written: by the thread, too.
     :ivar length: so much of what is waiting is durable with it; known once it is delivered.
     :ivar commit: of it, once it is durable.
@@ -196,6 +196,7 @@ class GroupCommit:
                 return False
             self._takes = False
         attendant.recall()
+        self._hear()  # again: now nothing more is settled, and what comes is behind what is
         for there in list(self._there):
             self._deliver(session, there)
         if writing is not None:
@@ -226,16 +227,19 @@ class GroupCommit:
             self._leave(there)
             return error
         news = taken.ended or taken.failure or taken.said
-        if commit is not None and commit.sent and not news and at_hand.confirm(commit.position):
+        goes_on = not (commit is None or commit.files or commit.failure or news)
+        if commit is not None and commit.sent and goes_on:
+            goes_on = at_hand.confirm(commit.position)  # or the reactor's thread has to, at once
             with self._may_take:
-                if self._takes:  # or it has been delivered, and is waited for
+                is_settled = goes_on and self._takes  # or it has been delivered, and is waited for
+                if is_settled:
                     self._settled, self._writing = commit, None
-            if self._writing is None:
+            if is_settled:
                 self._receive.since(came_at)
                 attendant.tell_later(self._hear)
                 return None
         self._leave(there)
-        if commit is None or commit.files or commit.failure or news or len(self._there) > _MOST_THERE:
+        if not goes_on or len(self._there) > _MOST_THERE:
             return False
         attendant.tell(self._hear)
         return None
@@ -269,7 +273,6 @@ class GroupCommit:
         if there.is_delivered:
             return
         there.is_delivered = True
-        self._hear_settled(there.settled)
         session.deliver(there.taken)
         if there.is_written:
             there.length = self._gathered

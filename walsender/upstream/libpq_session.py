@@ -188,6 +188,7 @@ class LibpqSession:
         """See `IUpstreamSession`."""
         self._attended = False
         self._recall = _nothing
+        self._shared.hear()
         self._turn()
 
     # Commands.

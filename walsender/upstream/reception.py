@@ -321,9 +321,10 @@ class Reception:
         return self._commits is not None and self._commits.look()
 
     def _upstream_silent(self) -> None:
-        if self._silence is not None and (self._look() or self._paused):
+        received = self._received
+        if self._silence is not None and (self._look() or self._paused or self._received > received):
             self._silence = ReplyTimeout(self._clock, self._timeout, self._ask, self._upstream_silent)
-            return  # we have not been listening
+            return  # we have not been listening, or had not heard of it
         self._fail(UpstreamError("terminating walreceiver due to timeout"))
 
     def _fail(self, error: WalsenderError) -> None:

@@ -52,7 +52,7 @@ class Commit:
     :ivar files: the files written to or compared with, by name, in the order in which they came into use.
     :ivar failure: why the rest of what came is not kept; it ends with a whole segment then.
     :ivar newest: what has come with this commit, up to *position*, if that is little; else nothing.
-    :ivar sent: it has been sent to all who follow.
+    :ivar sent: it has been sent to all who wait for it.
     """
 
     position: int

@@ -39,6 +39,7 @@ class SharedConnection:
         self._heard = heard
         self._lock = Lock()
         self._taking: Taken | None = None
+        self._unheard: list[tuple[str, UpstreamError]] = []
         connection.nonblocking = 1
         connection.notice_handler = self._notice
 
@@ -110,16 +111,28 @@ class SharedConnection:
         Send *data* in a stream; in any thread.
 
         :param may_send: is asked when nobody else is in libpq.
-        :returns: whether all has gone.  If the connection has failed, whoever uses it next finds that.
+        :returns: whether all has gone and nothing is to be heard (`hear`).  If the connection has failed,
+            whoever uses it next finds that.
         """
         with self._lock:
             if not may_send():
                 return False
+            taking = self._taking = Taken()  # libpq may look at what it has read before
             try:
                 self.libpq.put_copy_data(data)
-                return self.libpq.flush() == 0
+                is_sent = self.libpq.flush() == 0
             except psycopg.Error:
-                return False
+                is_sent = False
+            self._taking = None
+            self._unheard += taking.said
+            return is_sent and not taking.said
+
+    def hear(self) -> None:
+        """Tell what the server has said while another thread sent."""
+        with self._lock:
+            unheard, self._unheard = self._unheard, []
+        for level, notice in unheard:
+            self._heard(level, notice)
 
     # Inside
 

@@ -62,7 +62,7 @@ class RelaysPermitsTests(SourceTestCase):
 
     def permit(self, timeline: int = 1) -> None:
         """Let what comes next be sent."""
-        permit = Permit(timeline, self.position, FAR, self.message)
+        permit = Permit(timeline, self.position, FAR, self.message, float)
         permit.send = self.send
         self.relay.permits.add(permit)
 
@@ -177,7 +177,7 @@ class RelaysPermitsTests(SourceTestCase):
             read.append(os.pread(segment.descriptor, end - begin, begin - 2 * MIB))
             return len(message)
 
-        permit = Permit(1, self.position, FAR, lambda newest: newest.data)
+        permit = Permit(1, self.position, FAR, lambda newest: newest.data, float)
         permit.send = send
         self.relay.permits.add(permit)
         wal = self.cluster.wal(1, self.position, self.position + 1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -508,11 +509,57 @@ class SettledTests(AttendingTestCase):
         self.assertEqual(([1, 3, 6], 0), (self.positions, self.commits.waiting))
 
     def test_theUpstreamDoesNotTakeIt(self) -> None:
-        """Then the reactor goes on, at once."""
+        """Then the reactor goes on, and reads again: libpq may have read while it could not send."""
         self.confirms = False
         self.comes(b"abc")
+        self.assertEqual([], self.waiting)
         self.hear()
         self.assertEqual(([3], [b"abc"]), (self.positions, self.session.delivered))
+        self.assertTrue(self.session.reads_here)
+
+    def test_behindTheLastThatIsThere(self) -> None:
+        """What comes and is settled while the last that is there has been told of waits for its turn."""
+
+        class There(deque[Any]):
+            """Lets the thread go on when it is found empty."""
+
+            def __len__(self) -> int:
+                if not (length := super().__len__()) and go_on:
+                    go_on.pop()()
+                return length
+
+        def more() -> None:
+            self.writer.sent = False
+            self.comes(b"bc")
+            self.writer.sent = True
+            self.comes(b"def")
+
+        self.writer.sent = False
+        self.comes(b"a")
+        go_on: list[Callable[[], None]] = []
+        self.commits._there = There(self.commits._there)
+        go_on.append(more)
+        self.hear()
+        self.hear_later()
+        self.assertEqual(([1, 3, 6], 0), (self.positions, self.commits.waiting))
+
+    def test_settledWhileItIsLookedAt(self) -> None:
+        """Who takes over hears of all that is settled, before what is read on."""
+        self.comes(b"a")
+        steps = [True]
+
+        def committed(commit: Commit) -> None:
+            self.positions.append(commit.position)
+            if steps:
+                steps.clear()
+                self.writer.sent = False
+                self.comes(b"bc")
+                self.writer.sent = True
+                self.comes(b"def")
+
+        self.commits._committed = committed
+        self.commits.look()
+        self.assertEqual([1, 3, 6], self.positions)
 
     def test_aSlowDisk(self) -> None:
         """What is looked at while it is written is told as any other, behind what was settled before."""

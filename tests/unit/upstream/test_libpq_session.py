@@ -553,6 +553,23 @@ class AttendedTests(SessionTestCase):
         self.reactor.writable()
         self.assertEqual({}, self.reactor.writers)
 
+    def test_heardWhileConfirming(self) -> None:
+        """What the server says beside, which libpq finds while it sends, is heard here."""
+        self.attended()
+        put = self.connection.put_copy_data
+
+        def put_copy_data(data: bytes) -> int:
+            assert self.connection.notice_handler is not None
+            self.connection.notice_handler(error("going down", "57P01", "FATAL"))
+            return put(data)
+
+        self.connection.put_copy_data = put_copy_data  # type: ignore[method-assign]
+        self.assertFalse(self.session.confirm(b"r"))
+        self.assertIsNone(self.session._error)
+        self.session.released()
+        assert self.session._error is not None
+        self.assertEqual("going down", self.session._error.message)
+
     def test_nothingToConfirmTo(self) -> None:
         """A stream that has ended, or a connection that is closed, or fails, takes nothing."""
         self.attended()

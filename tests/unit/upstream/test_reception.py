@@ -320,3 +320,13 @@ class SettledTests(SynchronousTestCase):
             self.clock.advance(1)
             self.later()
         self.assertNotIn(True, [reply for *_, reply in self.session.told])
+
+    def test_heardOfJustInTime(self) -> None:
+        """What has come and is not heard of yet is a sign of life as well."""
+        self.clock.advance(5)
+        self.assertIn(True, [reply for *_, reply in self.session.told])
+        self.clock.advance(4.9)
+        self.wal(MIB, 100)
+        self.clock.advance(0.2)
+        self.assertNoResult(self.reception.ended)
+        self.assertEqual(MIB + 100, self.reception.status(1, "").flushed_lsn)

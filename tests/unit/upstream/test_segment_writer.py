@@ -137,6 +137,38 @@ class SegmentWriterTests(RelayTestCase):
         relay.new_writer(MIB, valid=MIB)
         self.assertRaises(DataCorrupted, relay.writer.commit, [bytes(wal)])
 
+    def altered(self, relay: Relay, end: int) -> list[bytes]:
+        """Return what comes next up to *end*, and is not what it ought to be."""
+        wal = bytearray(relay.wal(end))
+        wal[-1] ^= 1
+        return [bytes(wal)]
+
+    def test_aLittleIsComparedToo(self) -> None:
+        """However little comes into the open file, below what is held it is compared."""
+        relay = self.relay()
+        relay.commit(MIB + 300 * KIB)
+        relay.writer.close()
+        relay.new_writer()
+        relay.commit(MIB + 100 * KIB)
+        self.assertRaises(DataCorrupted, relay.writer.commit, self.altered(relay, MIB + 108 * KIB))
+
+    def test_aLittleOfAWholeSegmentIsComparedToo(self) -> None:
+        """Likewise in a file with a final name, where nobody has validated it."""
+        relay = self.relay()
+        relay.commit(2 * MIB)
+        relay.writer.close()
+        relay.new_writer(MIB, valid=MIB)
+        relay.commit(MIB + 100 * KIB)
+        self.assertRaises(DataCorrupted, relay.writer.commit, self.altered(relay, MIB + 108 * KIB))
+
+    def test_aLittleCompletesASegment(self) -> None:
+        """The last few bytes of a segment give it its final name, as many do."""
+        relay = self.relay()
+        relay.commit(2 * MIB - 8 * KIB)
+        self.assertEqual([FIRST + ".partial"], relay.names())
+        relay.commit(2 * MIB)
+        self.assertEqual([FIRST], relay.names())
+
     def test_whatStandsBehindTheValidWalIsKeptUntilItComesAgain(self) -> None:
         """The beginning of a record cannot be told from garbage, but somebody may have been promised it."""
         relay = self.relay()
