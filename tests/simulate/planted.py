@@ -132,8 +132,10 @@ def sent_before_fsync() -> Iterator[None]:
 
     def commit(self: Any, pieces: Any, behind: int = 0) -> Commit:
         data = b"".join(pieces)
-        self._durable(Commit(self._writer._position + len(data), newest=data))
-        done: Commit = self._writer.commit(pieces, behind)
+        writer = self._writer
+        sent = self._durable(Commit(writer._position + len(data), writer._identity, newest=data))
+        done: Commit = writer.commit(pieces, behind)
+        done.sent = sent
         return done
 
     with patch.object(TellingWriter, "commit", commit):
