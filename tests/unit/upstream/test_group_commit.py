@@ -443,6 +443,24 @@ class SettledTests(AttendingTestCase):
         super().setUp()
         self.writer.sent = True
 
+    def more(self) -> None:
+        """Let something come that is waited for, and something that is settled."""
+        self.writer.sent = False
+        self.comes(b"bc")
+        self.writer.sent = True
+        self.comes(b"def")
+
+    def when_heard(self, function: Callable[[], object]) -> None:
+        """Have *function* called when a commit is heard of, once."""
+        functions = [function]
+
+        def committed(commit: Commit) -> None:
+            self.committed(commit)
+            if functions:
+                functions.pop()()
+
+        self.commits._committed = committed
+
     def test_toldAtLeisure(self) -> None:
         """The reactor hears of the last of several, and of nothing that came with them."""
         for _ in range(100):
@@ -493,17 +511,7 @@ class SettledTests(AttendingTestCase):
         """What the thread does meanwhile keeps its order."""
         self.writer.sent = False
         self.comes(b"a")
-        hear_once = [True]
-
-        def committed(commit: Commit) -> None:
-            self.positions.append(commit.position)
-            if hear_once:
-                hear_once.clear()
-                self.comes(b"bc")
-                self.writer.sent = True
-                self.comes(b"def")
-
-        self.commits._committed = committed
+        self.when_heard(self.more)
         self.hear()
         self.hear_later()
         self.assertEqual(([1, 3, 6], 0), (self.positions, self.commits.waiting))
@@ -528,17 +536,11 @@ class SettledTests(AttendingTestCase):
                     go_on.pop()()
                 return length
 
-        def more() -> None:
-            self.writer.sent = False
-            self.comes(b"bc")
-            self.writer.sent = True
-            self.comes(b"def")
-
         self.writer.sent = False
         self.comes(b"a")
         go_on: list[Callable[[], None]] = []
         self.commits._there = There(self.commits._there)
-        go_on.append(more)
+        go_on.append(self.more)
         self.hear()
         self.hear_later()
         self.assertEqual(([1, 3, 6], 0), (self.positions, self.commits.waiting))
@@ -546,18 +548,7 @@ class SettledTests(AttendingTestCase):
     def test_settledWhileItIsLookedAt(self) -> None:
         """Who takes over hears of all that is settled, before what is read on."""
         self.comes(b"a")
-        steps = [True]
-
-        def committed(commit: Commit) -> None:
-            self.positions.append(commit.position)
-            if steps:
-                steps.clear()
-                self.writer.sent = False
-                self.comes(b"bc")
-                self.writer.sent = True
-                self.comes(b"def")
-
-        self.commits._committed = committed
+        self.when_heard(self.more)
         self.commits.look()
         self.assertEqual([1, 3, 6], self.positions)
 

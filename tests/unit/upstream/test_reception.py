@@ -79,6 +79,12 @@ class Writer:
         """See `SegmentWriter`."""
 
 
+def new_reception(clock: Clock, session: Session) -> Reception:
+    """Return a stream that has not begun, from the first segment on."""
+    geometry = Geometry.contiguous(MIB)
+    return Reception(clock, session, geometry, MIB, MIB, timeout=10, status_interval=1)  # type: ignore[arg-type]
+
+
 class ReceptionTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Begin a stream at the first segment, over a disk that waits to be told."""
@@ -86,25 +92,13 @@ class ReceptionTests(SynchronousTestCase):
         self.session = Session()
         self.writer = Writer()
         self.jobs: list[Callable[[], None]] = []
-        self.reception = self.new_reception()
+        self.reception = new_reception(self.clock, self.session)
         commits = GroupCommit(
             self.writer, self.run_in_thread, self.reception.committed, self.reception.commit_failed
         )
         self.reception.begin(commits)
         self.session.told.clear()
         self.addCleanup(self.reception.stop)
-
-    def new_reception(self) -> Reception:
-        """Return a stream that has not begun."""
-        return Reception(
-            self.clock,
-            self.session,  # type: ignore[arg-type]
-            Geometry.contiguous(MIB),
-            MIB,
-            MIB,
-            timeout=10,
-            status_interval=1,
-        )
 
     def run_in_thread(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
         """Keep a job."""
@@ -146,7 +140,7 @@ class ReceptionTests(SynchronousTestCase):
 
     def test_whatComesAfterItWasGivenUpIsIgnored(self) -> None:
         """Who stops before the upstream has answered is sent WAL for as long as the last commit takes."""
-        reception = self.new_reception()
+        reception = new_reception(self.clock, self.session)
         reception.stop()
         self.reception = reception
         self.wal(MIB, 100)
@@ -245,15 +239,7 @@ class SettledTests(SynchronousTestCase):
         self.session.readable = 7
         self.writer = Writer()
         self.writer.sent = True
-        self.reception = Reception(
-            self.clock,
-            self.session,  # type: ignore[arg-type]
-            Geometry.contiguous(MIB),
-            MIB,
-            MIB,
-            timeout=10,
-            status_interval=1,
-        )
+        self.reception = new_reception(self.clock, self.session)
         self.later: Callable[[], object] = bool
         commits = GroupCommit(
             self.writer,
