@@ -263,7 +263,7 @@ class GroupCommit:
         self._hear_settled(settled)
 
     def _hear_settled(self, commit: Commit | None) -> None:
-        """Of all up to *commit*, the last one of some that were settled; perhaps once more."""
+        """Of *commit*, the newest of some that were settled; harmless when it has been heard of."""
         if commit is not None and (self._heard is None or self._heard.position < commit.position):
             self._heard = commit
             self._committed(commit)
