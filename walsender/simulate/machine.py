@@ -188,8 +188,8 @@ class Threads:
         self._process.callLater(self._process.random.expovariate(2000), function)
 
     def tell_later(self, function: Callable[[], object]) -> None:
-        """See `walsender.work_threads.WorkThreads`."""
-        self._process.callLater(self._process.random.uniform(0, 0.006), function)
+        """See `walsender.work_threads.WorkThreads`: a tenth of a second later at most."""
+        self._process.callLater(self._process.random.uniform(0, 0.1), function)
 
     def recall(self) -> None:
         """See `walsender.work_threads.WorkThreads`."""

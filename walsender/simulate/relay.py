@@ -302,7 +302,8 @@ class Relay:
         elif operation == "remove" and file.kind is FileKind.SEGMENT:
             if name in self.disk.directory(WAL).platter:
                 self._broken(f"has removed {name}, which was not decided")
-            self._world.count("names that were not durable, taken back")
+            else:
+                self._world.count("names that were not durable, taken back")
 
     def _fetched(self, name: str) -> None:
         self._world.count("segments fetched")
