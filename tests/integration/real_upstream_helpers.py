@@ -50,14 +50,14 @@ class Recorder:
         """Up to where WAL has come."""
         return self.start + len(self.wal)
 
-    def wal_message_received(self, body: bytes) -> None:
+    def wal_message_received(self, body: bytes | memoryview) -> None:
         """See `ICopyReceiver`."""
         if body[:1] == b"w":
             assert int.from_bytes(body[1:9], "big") == self.position
             self.wal += body[_HEADER:]
         else:
             self.keepalives += 1
-        self.on_message(body)
+        self.on_message(bytes(body))
 
     def batch_received(self) -> None:
         """See `ICopyReceiver`."""

@@ -177,7 +177,7 @@ class _Stream:
         if not self.ended.called:
             self._report()
 
-    def wal_message_received(self, body: bytes) -> None:
+    def wal_message_received(self, body: bytes | memoryview) -> None:
         """See `ICopyReceiver`."""
         if body[:1] == b"k":
             if body[17]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from walsender.upstream.segment_writer import Commit
 
 
-LARGE: Final = 8 << 20
+LARGE: Final = 4 << 20
 """Bytes that are worth a commit of their own while more are on their way."""
 
 _MOST_THERE: Final = 64  # so many commits may pass before the reactor hears of the first
@@ -67,7 +67,7 @@ class ISegmentWriter(Protocol):
 class IWalAtHand(Protocol):
     """What the thread may do with what comes next from an upstream; called there."""
 
-    def wal_of(self, messages: list[bytes]) -> Sequence[bytes | memoryview]:
+    def wal_of(self, messages: list[bytes | memoryview]) -> Sequence[bytes | memoryview]:
         """Return what is to be written; nothing if the reactor's thread is to look at *messages* first."""
 
     def confirm(self, position: int) -> bool:

@@ -62,7 +62,7 @@ class Taken:
     :ivar said: what the server said beside, with how severe that is.
     """
 
-    messages: list[bytes] = field(default_factory=list)
+    messages: list[bytes | memoryview] = field(default_factory=list)
     ended: bool = False
     failure: UpstreamError | None = None
     said: list[tuple[str, UpstreamError]] = field(default_factory=list)
@@ -149,8 +149,12 @@ class ICopyReceiver(Interface):
     Any method may pause, end or close the session, and that holds from the next message on.  Must not raise.
     """
 
-    def wal_message_received(body: bytes) -> None:
-        """One CopyData has come; *body* is what it holds, from the byte on that says which kind it is."""
+    def wal_message_received(body: bytes | memoryview) -> None:
+        """
+        One CopyData has come; *body* is what it holds, from the byte on that says which kind it is.
+
+        It stays as it is, and may be kept.
+        """
 
     def batch_received() -> None:
         """

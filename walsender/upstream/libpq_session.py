@@ -286,7 +286,7 @@ class LibpqSession:
                 if length > 0:
                     delivered += length
                     self._batch_open = True
-                    self._receiver.wal_message_received(bytes(data))
+                    self._receiver.wal_message_received(data)
                 elif length == 0:
                     break
                 else:

@@ -18,6 +18,7 @@ from walsender.clocks import time_of_day
 from walsender.errors import WalsenderError
 from walsender.reply_timeout import ReplyTimeout
 from walsender.upstream.interfaces import ICopyReceiver, IUpstreamSession, Row, UpstreamError
+from walsender.upstream.kept_memory import keep_freed_memory
 from walsender.upstream.status import ReceiverStatus
 from walsender.wire import (
     HotStandbyFeedback,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from walsender.upstream.group_commit import GroupCommit
     from walsender.upstream.segment_writer import Commit
 
-MOST_WAITING: Final = 32 << 20
+MOST_WAITING: Final = 16 << 20
 """So many bytes may wait for the disk before the upstream has to."""
 
 _LITTLE: Final = 64 << 10  # bytes that are committed without the reactor
@@ -112,6 +113,7 @@ class Reception:
     def begin(self, commits: GroupCommit) -> None:
         """The upstream has begun to send: tell it where we are, as a standby does."""
         self._commits = commits
+        keep_freed_memory(MOST_WAITING)
         self._silence = ReplyTimeout(self._clock, self._timeout, self._ask, self._upstream_silent)
         self._report(reply_requested=True)
         self._look_regularly()
@@ -139,7 +141,7 @@ class Reception:
 
     # ICopyReceiver
 
-    def wal_message_received(self, body: bytes) -> None:
+    def wal_message_received(self, body: bytes | memoryview) -> None:
         """See `ICopyReceiver`."""
         if self._stopped:
             return
@@ -374,9 +376,9 @@ class _WalAtHand:
         self._geometry = geometry
         self._position = position
         self.confirm = confirm
-        self.newest = b""
+        self.newest: bytes | memoryview = b""
 
-    def wal_of(self, messages: list[bytes]) -> list[memoryview]:
+    def wal_of(self, messages: list[bytes | memoryview]) -> list[memoryview]:
         """Return the WAL in *messages* if there is nothing else in them, it is little and what comes next."""
         position = self._position
         pieces = []

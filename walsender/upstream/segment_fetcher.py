@@ -72,7 +72,7 @@ class _Stream:
         self.timeline = timeline
         self.receiver = receiver
         self.is_over = False
-        self._last = b""
+        self._last: bytes | memoryview = b""
 
     def position(self, geometry: Geometry) -> int:
         """Return the end of what has come, taken or not."""
@@ -82,7 +82,7 @@ class _Stream:
 
     # ICopyReceiver
 
-    def wal_message_received(self, body: bytes) -> None:
+    def wal_message_received(self, body: bytes | memoryview) -> None:
         """See `ICopyReceiver`."""
         if body[0] == XLogData.tag:
             self._last = body

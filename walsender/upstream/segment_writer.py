@@ -40,6 +40,9 @@ REPLACEMENT: Final = ".new"
 _ZEROS: Final = bytes(1 << 20)
 _HEADER: Final = 64  # bytes; no long header is longer
 _LITTLE: Final = 64 << 10  # bytes of a commit that are worth keeping at hand
+# Bytes that are written at once.  For more, the kernel looks for memory in larger units, which is memory that
+# nobody has used for long: docs/performance.md.
+_AT_ONCE: Final = 256 << 10
 
 
 @dataclass(slots=True)
@@ -150,7 +153,9 @@ class SegmentWriter:
             )
             if (held := self._held_until(end) - self._position) > 0:
                 self._compare(_take(here, held))
-            self._write(here, sum(map(len, here)))
+            while here:
+                at_once = _take(here, _AT_ONCE)
+                self._write(at_once, sum(map(len, at_once)))
             if self._position == end:
                 self._complete()
         self._sync()
@@ -409,15 +414,14 @@ class SegmentWriter:
 
 def _take(pieces: list[bytes | memoryview], length: int) -> list[bytes | memoryview]:
     """Take *length* bytes off the front of *pieces*, or all there are, and return them."""
-    taken: list[bytes | memoryview] = []
-    while pieces and length:
-        piece = pieces[0]
-        if len(piece) <= length:
-            taken.append(pieces.pop(0))
-            length -= len(piece)
-        else:
-            view = memoryview(piece)
-            taken.append(view[:length])
-            pieces[0] = view[length:]
-            length = 0
+    count = 0
+    while count < len(pieces) and len(pieces[count]) <= length:
+        length -= len(pieces[count])
+        count += 1
+    taken = pieces[:count]
+    del pieces[:count]
+    if pieces and length:
+        view = memoryview(pieces[0])
+        taken.append(view[:length])
+        pieces[0] = view[length:]
     return taken

@@ -144,7 +144,7 @@ class SharedConnection:
                 taken.ended = length < 0
                 return
             share -= length
-            taken.messages.append(bytes(data))
+            taken.messages.append(data)
 
     def _notice(self, result: PGresult) -> None:
         """The server says something that is no answer; if another thread has read it, it is told later."""

@@ -199,7 +199,7 @@ class NetworkLayout:
             return PrimaryKeepalive(LSN(wal_end), sent_at_us, bool(reply_requested))
         raise _unknown(tag)
 
-    def wal_in(self, body: bytes) -> tuple[int, memoryview] | None:
+    def wal_in(self, body: bytes | memoryview) -> tuple[int, memoryview] | None:
         """
         Return the LSN at which the WAL of an `XLogData` starts, and the WAL; ``None`` of anything else.
 

@@ -236,11 +236,10 @@ class Receiver:
         self.events: list[Any] = []
         self.on_message: Callable[[bytes], None] = lambda body: None
 
-    def wal_message_received(self, body: bytes) -> None:
+    def wal_message_received(self, body: bytes | memoryview) -> None:
         """See `ICopyReceiver`."""
-        assert type(body) is bytes
-        self.events.append(body)
-        self.on_message(body)
+        self.events.append(bytes(body))
+        self.on_message(bytes(body))
 
     def batch_received(self) -> None:
         """See `ICopyReceiver`."""

@@ -18,6 +18,16 @@ from walsender.wal import SyncFailed
 MIB = SEGMENT_SIZE
 
 
+def lengths_written(relay: Relay) -> list[int]:
+    """Return a list of how much is written at a time from now on."""
+    lengths: list[int] = []
+    write = relay.files.write
+    relay.files.write = lambda descriptor, pieces, offset: (  # type: ignore[method-assign]
+        lengths.append(sum(map(len, pieces))) or write(descriptor, pieces, offset)
+    )
+    return lengths
+
+
 class SegmentWriterTests(RelayTestCase):
     def test_aGrowingSegmentIsPartialAndHasItsFullSize(self) -> None:
         """What has come stands in NAME.partial, zeros up to the segment's size behind it."""
@@ -31,15 +41,20 @@ class SegmentWriterTests(RelayTestCase):
     def test_aSegmentThatIsToFollowIsReservedOnly(self) -> None:
         """For the rest of a segment that is known to come nothing is written; the file has its full size."""
         relay = self.relay()
-        written: list[int] = []
-        write = relay.files.write
-        relay.files.write = lambda descriptor, pieces, offset: (  # type: ignore[method-assign]
-            written.append(sum(map(len, pieces))) or write(descriptor, pieces, offset)
-        )
+        written = lengths_written(relay)
         relay.writer.commit([relay.wal(SEGMENT_SIZE + 8 * KIB)], SEGMENT_SIZE - 8 * KIB)
         self.assertEqual(written, [8 * KIB])
         self.assertEqual(len(relay.content(FIRST + ".partial")), SEGMENT_SIZE)
         self.assertEqual(relay.content(FIRST + ".partial")[8 * KIB :].strip(b"\0"), b"")
+
+    def test_muchIsWrittenAShareAtATime(self) -> None:
+        """However large a commit and its pieces are, the kernel gets little at once."""
+        relay = self.relay()
+        written = lengths_written(relay)
+        pieces = [relay.wal(end) for end in (MIB + 200 * KIB, MIB + 250 * KIB, 2 * MIB - 8 * KIB)]
+        relay.writer.commit(pieces, 8 * KIB)
+        self.assertEqual(written, [256 * KIB, 256 * KIB, 256 * KIB, 248 * KIB])
+        self.assertEqual(relay.content(FIRST + ".partial")[: -8 * KIB], b"".join(pieces))
 
     def test_aWholeSegmentGetsItsFinalName(self) -> None:
         """The segment's last byte renames it, and both names are told."""
