@@ -40,6 +40,6 @@ class FlowTestCase(ProtocolTestCase):
         client.receive()
         self.assertTrue(client.is_closed)
         self.assertEqual(0, len(server.factory.slot_table))
-        self.assertEqual([], server.source.subscribers)
+        self.assertEqual({}, server.source.subscribers)
         self.assertEqual([], server.reactor.getDelayedCalls())
         self.assertEqual(0, server.source.open_count)

@@ -257,7 +257,7 @@ class ConversationTests(ProtocolTestCase):
         self.flushLoggedErrors(FileNotFoundError)
         self.assertEqual([], self.flushLoggedErrors())
         self.assertEqual(0, len(play.factory.slot_table))
-        self.assertEqual([], play.source.subscribers)
+        self.assertEqual({}, play.source.subscribers)
         self.assertEqual([], play.reactor.getDelayedCalls())
         self.assertEqual([], getattr(play.reactor, "writers", []))
         self.assertEqual(0, play.source.open_count)

@@ -132,6 +132,34 @@ class BackpressureTests(FlowTestCase):
         self.assertEqual([2, 3], server.source.opened)
 
 
+class PatienceTests(FlowTestCase):
+    """Who has enough to send does not wait for what comes."""
+
+    def test_whoIsBehindCanWait(self) -> None:
+        """And when all has been sent, no longer."""
+        server = self.server()
+        client = server.streaming(0x100000)
+        self.assertEqual([True], list(server.source.subscribers.values()))
+        client.receive()
+        self.assertEqual([False], list(server.source.subscribers.values()))
+        server.source.grow(END + 4 * READ)
+        self.assertEqual([True], list(server.source.subscribers.values()))
+
+    def test_whatItHasNotHeardOf(self) -> None:
+        """What has come meanwhile is sent all the same, at once."""
+        server = self.server()
+        client = server.streaming(0x100000)
+        server.source.flush_position = END + 8
+        self.assertWal(0x100000, END + 8, client.receive())
+
+    def test_lostMeanwhile(self) -> None:
+        """Who is gone follows no more, and what it had asked to hear later does not bring it back."""
+        server = self.server()
+        client = server.streaming(0x100000)
+        client.transport.lose()
+        self.assertFreed(server, client)
+
+
 class ColdTests(FlowTestCase):
     """WAL that is not in the page cache is read in the thread pool first."""
 

@@ -121,7 +121,7 @@ class WaitingTests(HeldStartTestCase):
         server, client = self.held()
         client.transport.lose()
         self.assertEqual([], server.reactor.getDelayedCalls())
-        self.assertEqual([], server.source.subscribers)
+        self.assertEqual({}, server.source.subscribers)
 
 
 class EndTests(HeldStartTestCase):

@@ -79,4 +79,4 @@ class SearchTests(ProtocolTestCase):
         client.transport.lose()
         self.found()
         self.assertEqual([], self.source.opened)
-        self.assertEqual([], self.source.subscribers)
+        self.assertEqual({}, self.source.subscribers)

@@ -185,7 +185,7 @@ class ClientsEndTests(StreamTestCase):
         self.assertTrue(client.is_closed)
         self.assertEqual([State.STREAMING, State.CLOSED], client.states[-2:])
         self.assertEqual(0, len(server.factory.slot_table))
-        self.assertEqual([], server.source.subscribers)
+        self.assertEqual({}, server.source.subscribers)
 
     def test_endOfFileInsideCopy(self) -> None:
         """End of file ends the connection."""
@@ -194,7 +194,7 @@ class ClientsEndTests(StreamTestCase):
         client.transport.deliver_eof()
         client.receive()
         self.assertTrue(client.is_closed)
-        self.assertEqual((0, []), (len(server.factory.slot_table), server.source.subscribers))
+        self.assertEqual((0, {}), (len(server.factory.slot_table), server.source.subscribers))
 
     def test_reset(self) -> None:
         """A connection that is lost in mid-stream leaves nothing."""
@@ -202,7 +202,7 @@ class ClientsEndTests(StreamTestCase):
         client = server.streaming(0x100000)
         client.transport.drain(100)
         client.transport.lose()
-        self.assertEqual((0, []), (len(server.factory.slot_table), server.source.subscribers))
+        self.assertEqual((0, {}), (len(server.factory.slot_table), server.source.subscribers))
         self.assertEqual([], server.reactor.getDelayedCalls())
         self.assertEqual(0, server.source.open_count)
 

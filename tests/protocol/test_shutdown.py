@@ -43,7 +43,7 @@ class ShutdownTestCase(ProtocolTestCase):
         """Check that nothing of the connection is left, and how it got there."""
         self.assertTrue(client.is_closed)
         self.assertEqual(0, len(self.server.factory.slot_table))
-        self.assertEqual([], self.server.source.subscribers)
+        self.assertEqual({}, self.server.source.subscribers)
         self.assertEqual([], self.server.reactor.getDelayedCalls())
         self.assertEqual(list(states), client.states[-len(states) :])
         self.assertLegal(MODERN, client.states[:-1])

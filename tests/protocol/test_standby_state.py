@@ -122,7 +122,7 @@ class CatchupTests(ProtocolTestCase):
             client = server.streaming(END - 1000)
             end(server, client)
             client.receive()
-            self.assertEqual([], source.subscribers)
+            self.assertEqual({}, source.subscribers)
 
     def test_sendfile(self) -> None:
         """The kernel consumer knows by itself."""

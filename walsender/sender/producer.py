@@ -82,6 +82,7 @@ class WalProducer:
         self._keepalive: bool | None = None
         self._at_boundary: Callable[[], None] | None = None
         self._permit: Permit | None = None
+        self._patient = False
         self._paused = True
         self._running = False
         self._opening = False
@@ -150,6 +151,18 @@ class WalProducer:
         if not self._last:
             self._learn_end()
         self._run()
+
+    def _follow(self, *, patient: bool) -> None:
+        """
+        Choose how soon to hear of new WAL.
+
+        Who has enough to send can wait: for others a commit is done with when all who are level have it.
+        """
+        if patient != self._patient:
+            self._patient = patient
+            self._source.subscribe(self, patient=patient)
+            if not (patient or self._last):
+                self._learn_end()
 
     def _learn_end(self) -> None:
         try:
@@ -262,6 +275,8 @@ class WalProducer:
                 pass
         finally:
             self._running = False
+        if not (self.level or self._stopped):
+            self._follow(patient=True)
         self._lend()
 
     def _step(self) -> bool:
@@ -274,6 +289,9 @@ class WalProducer:
                 return True
             end = self._end.position
             if position >= end:
+                if self._patient:
+                    self._follow(patient=False)
+                    return True  # there may be more than it knows of
                 self._level()
                 return self._keepalive is not None  # which the owner may have asked for just now
             message_end = self._dialect.message_end(position, end, self._geometry, self._consumer.read_size)

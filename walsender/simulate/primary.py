@@ -98,7 +98,7 @@ class PrimarySource:
         copy = os.dup(self._files[key])
         return succeed(OpenSegment(REAL_FILES, copy, name, start, start + SEGMENT_SIZE))
 
-    def subscribe(self, subscriber: IWalSubscriber) -> None:
+    def subscribe(self, subscriber: IWalSubscriber, *, patient: bool = False) -> None:
         """See `IWalSource`."""
         self._subscribers[subscriber] = None
 

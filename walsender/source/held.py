@@ -154,11 +154,7 @@ class HeldWal:
         return self._segments.get(timeline, segment_number)
 
     def subscribe(self, subscriber: IWalSubscriber, *, patient: bool = False) -> None:
-        """
-        See `IWalSource`.
-
-        :param patient: to hear of it some milliseconds later is early enough.
-        """
+        """See `IWalSource`."""
         self.unsubscribe(subscriber)
         self._subscribers[subscriber] = patient
         self._impatient += not patient

@@ -122,8 +122,12 @@ class IWalSource(Interface):
         `SegmentUnavailable`, or with `walsender.errors.DataCorrupted` if the file is not what its name says.
         """
 
-    def subscribe(subscriber: IWalSubscriber) -> None:
-        """Call ``subscriber.wal_grew()`` from now on."""
+    def subscribe(subscriber: IWalSubscriber, *, patient: bool = False) -> None:
+        """
+        Call ``subscriber.wal_grew()`` from now on; called again, how soon may be another.
+
+        :param patient: to hear of it a tenth of a second later is early enough.
+        """
 
     def unsubscribe(subscriber: IWalSubscriber) -> None:
         """Stop calling; harmless when it was not subscribed."""

@@ -61,7 +61,7 @@ class ScriptedSource:
     :ivar finding: what `find_history` returns.
     :ivar sought: what that was asked for, in order.
     :ivar opened: numbers of the segments that were asked for, in order.
-    :ivar subscribers: who follows.
+    :ivar subscribers: who follows, and whether patiently.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class ScriptedSource:
         self.finding: Deferred[None] | None = None
         self.sought: list[int | None] = []
         self.opened: list[int] = []
-        self.subscribers: list[IWalSubscriber] = []
+        self.subscribers: dict[IWalSubscriber, bool] = {}
         self.histories: dict[int, bytes] = {}
         self._ends: dict[int, TimelineEnd] = {}
         self._removed: set[int] = set()
@@ -226,14 +226,13 @@ class ScriptedSource:
             return waiting
         return succeed(self._open_now(timeline, segment_number))
 
-    def subscribe(self, subscriber: IWalSubscriber) -> None:
+    def subscribe(self, subscriber: IWalSubscriber, *, patient: bool = False) -> None:
         """See `IWalSource`."""
-        self.subscribers.append(subscriber)
+        self.subscribers[subscriber] = patient
 
     def unsubscribe(self, subscriber: IWalSubscriber) -> None:
         """See `IWalSource`."""
-        if subscriber in self.subscribers:
-            self.subscribers.remove(subscriber)
+        self.subscribers.pop(subscriber, None)
 
     # Inside
 
