@@ -1,10 +1,11 @@
 """
 How fast clients catch up: walsender with both consumers against PostgreSQL 18's own.
 
-    python -m benchmarks.catch_up [--clients 20] [--tls]
+    python -m benchmarks.catch_up [--clients 20] [--tls] [--copied]
 
 Real WAL, made once by PostgreSQL; both serve the same files (hard links), from the page cache, to
-the same clients, which discard.  With TLS it is PostgreSQL 15, Debian's: the wheel's has none.
+the same clients, which discard what they get, copied or not.  With TLS it is PostgreSQL 15, Debian's: the
+wheel's has none.
 """
 
 from __future__ import annotations
@@ -50,14 +51,16 @@ class Server:
     port: int
     pid: int
 
-    def run(self, start: LSN, size: int, clients: int, *, tls: bool = False) -> tuple[float, ...]:
+    def run(
+        self, start: LSN, size: int, clients: int, *, tls: bool = False, copied: bool = False
+    ) -> tuple[float, ...]:
         """Let clients catch up once; return MB/s, CPU seconds per GB, and when the first of them was done."""
         before = cpu_seconds(self.pid)
         command = [
             sys.executable,
             str(CLIENT),
             self.host,
-            *map(str, (self.port, start, size, clients, int(tls))),
+            *map(str, (self.port, start, size, clients, int(tls), int(copied))),
         ]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
             assert client.stdout is not None
@@ -109,6 +112,9 @@ def main() -> None:
     parser = command_line(__doc__, rounds=5)
     parser.add_argument("--clients", type=int, default=1, help="how many catch up at the same time (1)")
     parser.add_argument("--tls", action="store_true", help="encrypted, and copied as it has to be then")
+    parser.add_argument(
+        "--copied", action="store_true", help="the clients copy what they get, as real ones have to"
+    )
     parser.add_argument("--directory", type=Path, help="keep the WAL here, and use what is there already")
     parser.add_argument(
         "--size", type=float, metavar="GB", help="WAL per client and run (2; of several: 0.25)"
@@ -159,10 +165,11 @@ def main() -> None:
 
         def turn(server: Server) -> tuple[float, ...]:
             warm(directory / "archive")
-            return server.run(start, size, clients, tls=options.tls)
+            return server.run(start, size, clients, tls=options.tls, copied=options.copied)
 
         measures = [Measure("MB/s"), Measure("CPU s/GB", 3), Measure("first client's time / last's", 2)]
-        print(f"{machine()}; {clients} client(s), {size / 1e9:.2f} GB each, from page cache, discarded")
+        then = "copied" if options.copied else "discarded"
+        print(f"{machine()}; {clients} client(s), {size / 1e9:.2f} GB each, from page cache, {then}")
         alternate(servers, rounds, measures[: 2 if clients == 1 else 3], turn)
 
 

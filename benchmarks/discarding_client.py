@@ -1,13 +1,14 @@
 """
 Replication clients that throw away what they get, at next to no cost of their own.
 
-Run as a program: ``discarding_client.py HOST PORT START BYTES [CLIENTS [TLS]]``.  Prints the seconds from the
-START_REPLICATION commands until the first and until the last of the clients had received BYTES bytes, then
-holds the connections, without reading, until its standard input ends: so the server's CPU time can be read
-before it cleans up.
+Run as a program: ``discarding_client.py HOST PORT START BYTES [CLIENTS [TLS [COPIED]]]``.  Prints the seconds
+from the START_REPLICATION commands until the first and until the last of the clients had received BYTES
+bytes, then holds the connections, without reading, until its standard input ends: so the server's CPU time
+can be read before it cleans up.
 
 With MSG_TRUNC Linux takes bytes out of a TCP socket without copying them, so that the server is
-what is measured.  Under TLS (if TLS is not 0) they are not even decrypted: what is counted are
+what is measured.  If COPIED is not 0 they are copied all the same, as by any real client, which the server
+then has to wake less often.  Under TLS (if TLS is not 0) they are not even decrypted: what is counted are
 bytes on the wire, a thousandth more than their content.
 """
 
@@ -50,13 +51,16 @@ def connect(host: str, port: int, *, tls: bool) -> tuple[socket.socket, socket.s
     return connection, below
 
 
-def main(host: str, port: int, start: str, wanted_bytes: int, clients: int = 1, tls: int = 0) -> None:
+def main(
+    host: str, port: int, start: str, wanted_bytes: int, clients: int = 1, tls: int = 0, copied: int = 0
+) -> None:
     """Connect, ask for WAL from *start*, receive and discard *wanted_bytes* each, and print the times."""
     both = [connect(host, port, tls=bool(tls)) for _ in range(clients)]
     connections = {below.fileno(): below for _, below in both}
     left = dict.fromkeys(connections, wanted_bytes)
     query = f"START_REPLICATION PHYSICAL {start}\0".encode()
     buffer = bytearray(RECEIVE_BYTES)
+    flags = 0 if copied else socket.MSG_TRUNC
     done: list[float] = []
     with select.epoll() as poll:
         started = time.perf_counter()
@@ -67,7 +71,7 @@ def main(host: str, port: int, start: str, wanted_bytes: int, clients: int = 1, 
         while left:
             # One client waits in recv itself: it costs half as much.
             for descriptor in [e[0] for e in poll.poll()] if clients > 1 else list(left):
-                count = connections[descriptor].recv_into(buffer, RECEIVE_BYTES, socket.MSG_TRUNC)
+                count = connections[descriptor].recv_into(buffer, RECEIVE_BYTES, flags)
                 if not count:
                     sys.exit(f"the server closed the connection, {left[descriptor]} bytes too early")
                 left[descriptor] -= count
