@@ -8,7 +8,10 @@ done with it.
 
 from __future__ import annotations
 
+from functools import cache
 
+
+@cache  # a second block would come from memory that is in use, and be filled with zeros
 def keep_freed_memory(length: int) -> None:
     """
     Have glibc keep memory that is freed, twice *length* at most; harmless with another library.
