@@ -48,6 +48,8 @@ def make_relay(
 def wait_for_streaming(relay: WalsenderProcess, upstream: Cluster) -> None:
     """Wait until *upstream* streams to one client, the relay, and the relay has WAL to serve."""
     wait_until(lambda: upstream.sql(UPSTREAMS) == "1|walsender", 60, "the relay to stream", logs=[relay])
+    if not serves(relay):  # of its own a server may write nothing for 15 seconds
+        upstream.sql("SELECT pg_create_restore_point('something')")
     wait_until(lambda: serves(relay), 60, "the relay to have WAL", logs=[relay])
 
 

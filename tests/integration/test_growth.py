@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SOAK: Final = "WALSENDER_SOAK_SECONDS" in os.environ
-DURATION_S: Final = float(os.environ.get("WALSENDER_SOAK_SECONDS", "15"))
+DURATION_S: Final = float(os.environ.get("WALSENDER_SOAK_SECONDS", "6"))
 PERIOD_S: Final = 0.01
 
 RECEIVED: Final = "SELECT pg_last_wal_receive_lsn()"
