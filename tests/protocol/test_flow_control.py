@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from typing import TYPE_CHECKING
 
 from flow_helpers import END, MARK, READ, FlowTestCase
 from protocol_helpers import (
@@ -23,6 +24,11 @@ from protocol_helpers import (
 from walsender.lsn import Geometry
 from walsender.sender.states import State
 from walsender.wire.dialect import FirstDialect, ModernDialect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from walsender.source import IWalSubscriber
 
 
 class BackpressureTests(FlowTestCase):
@@ -152,11 +158,34 @@ class PatienceTests(FlowTestCase):
         server.source.flush_position = END + 8
         self.assertWal(0x100000, END + 8, client.receive())
 
-    def test_lostMeanwhile(self) -> None:
-        """Who is gone follows no more, and what it had asked to hear later does not bring it back."""
+    def test_whatComesJustNow(self) -> None:
+        """It is counted among those who wait, and asks then where WAL ends: nothing comes in between."""
         server = self.server()
+        source, subscribe = server.source, server.source.subscribe
         client = server.streaming(0x100000)
-        client.transport.lose()
+
+        def commit_first(subscriber: IWalSubscriber, *, patient: bool = False) -> None:
+            if not patient:
+                source.flush_position = END + 8  # settled without us, who are not counted yet
+            subscribe(subscriber, patient=patient)
+
+        source.subscribe = commit_first  # type: ignore[method-assign]
+        self.assertWal(0x100000, END + 8, client.receive())
+
+    def test_lostWhileItSends(self) -> None:
+        """Who is gone follows no more, although it has something left to send."""
+        server = self.server()
+        client = server.streaming(END)
+        client.receive()
+        write = client.transport.writeSequence
+
+        def lose(data: Iterable[bytes]) -> None:
+            write(data)
+            client.transport.writeSequence = write  # type: ignore[method-assign]
+            client.transport.lose()
+
+        client.transport.writeSequence = lose  # type: ignore[method-assign]
+        server.source.grow(END + 4 * READ)
         self.assertFreed(server, client)
 
 

@@ -160,8 +160,9 @@ class WalProducer:
         """
         if patient != self._patient:
             self._patient = patient
+            # First, so that a commit either counts us or is seen here.
             self._source.subscribe(self, patient=patient)
-            if not (patient or self._last):
+            if not patient:
                 self._learn_end()
 
     def _learn_end(self) -> None:
@@ -289,7 +290,7 @@ class WalProducer:
                 return True
             end = self._end.position
             if position >= end:
-                if self._patient:
+                if self._patient and not self._last:
                     self._follow(patient=False)
                     return True  # there may be more than it knows of
                 self._level()

@@ -124,9 +124,9 @@ class IWalSource(Interface):
 
     def subscribe(subscriber: IWalSubscriber, *, patient: bool = False) -> None:
         """
-        Call ``subscriber.wal_grew()`` from now on; called again, how soon may be another.
+        Call ``subscriber.wal_grew()`` from now on; of several calls, from inside that too, the last counts.
 
-        :param patient: to hear of it a tenth of a second later is early enough.
+        :param patient: to hear of it a tenth of a second later, while the disk answers, is early enough.
         """
 
     def unsubscribe(subscriber: IWalSubscriber) -> None:

@@ -40,9 +40,9 @@ REPLACEMENT: Final = ".new"
 _ZEROS: Final = bytes(1 << 20)
 _HEADER: Final = 64  # bytes; no long header is longer
 _LITTLE: Final = 64 << 10  # bytes of a commit that are worth keeping at hand
-# Bytes that are written at once.  For more, the kernel looks for memory in larger units, which is memory that
-# nobody has used for long: docs/performance.md.
-_AT_ONCE: Final = 256 << 10
+# Bytes that are written at a time.  For more, the kernel looks for memory in larger units, which is memory
+# that nobody has used for long: docs/performance.md.
+_SHARE: Final = 256 << 10
 
 
 @dataclass(slots=True)
@@ -154,8 +154,8 @@ class SegmentWriter:
             if (held := self._held_until(end) - self._position) > 0:
                 self._compare(_take(here, held))
             while here:
-                at_once = _take(here, _AT_ONCE)
-                self._write(at_once, sum(map(len, at_once)))
+                share = _take(here, _SHARE)
+                self._write(share, sum(map(len, share)))
             if self._position == end:
                 self._complete()
         self._sync()
