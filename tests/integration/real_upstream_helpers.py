@@ -52,6 +52,7 @@ class Recorder:
 
     def wal_message_received(self, body: bytes | memoryview) -> None:
         """See `ICopyReceiver`."""
+        assert memoryview(body).readonly, "it stays as it is"
         if body[:1] == b"w":
             assert int.from_bytes(body[1:9], "big") == self.position
             self.wal += body[_HEADER:]

@@ -238,6 +238,7 @@ class Receiver:
 
     def wal_message_received(self, body: bytes | memoryview) -> None:
         """See `ICopyReceiver`."""
+        assert memoryview(body).readonly, "it stays as it is"
         self.events.append(bytes(body))
         self.on_message(bytes(body))
 
