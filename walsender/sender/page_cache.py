@@ -8,9 +8,8 @@ waiting; a range that is not there is read once in the thread pool.  A window
 larger than one read is warmed, so that a reader of cold WAL makes one trip to
 the pool per window and not per message.
 
-Only one page per read is asked for, and the last: pages come in and leave in runs of
-about a read's size (read-ahead, folios), and asking for each would cost as much as
-copying it.
+Only a few pages of a window are asked for, and its last: pages come in and leave in long
+runs, in the order in which they are read, and asking for each would cost as much as copying it.
 
 What one stream has found others need not ask for again, for a moment: each call lets another thread have
 the interpreter, and with twenty clients that cost more than anything else.
@@ -39,7 +38,8 @@ if TYPE_CHECKING:
     from walsender.source import OpenSegment, WalSlice
 
 WARM_WINDOW: Final = 1 << 20  # bytes
-_PROBE_EVERY: Final = 128 << 10  # bytes
+_PROBE_EVERY: Final = 256 << 10  # bytes
+_READ: Final = 128 << 10  # bytes
 _AHEAD: Final = 256 << 10  # bytes
 _STAYS: Final = 1.0  # seconds for which what was in the page cache is taken to be there
 _MOST_SEEN: Final = 256  # windows of a segment
@@ -63,7 +63,7 @@ def _read_through(descriptor: int, offset: int, length: int) -> None:
             if asked < offset + _AHEAD:
                 os.posix_fadvise(descriptor, asked, _AHEAD, os.POSIX_FADV_WILLNEED)
                 asked += _AHEAD
-            data = os.pread(descriptor, min(_PROBE_EVERY, end - offset), offset)
+            data = os.pread(descriptor, min(_READ, end - offset), offset)
             if not data:
                 break
             offset += len(data)
@@ -100,7 +100,8 @@ class PageCache:
             window_end = min(offset + WARM_WINDOW, segment.end - segment.start)
             if self._was_seen(segment, offset, window_end):
                 return True
-            turn_read_ahead_off(segment.descriptor)  # which asking for pages would begin
+            if self._warm_segment is not segment:
+                turn_read_ahead_off(segment.descriptor)  # which asking for pages would begin
             if self._is_cached(segment.descriptor, offset, window_end):
                 self.paced = False
                 self._seen(segment, offset, window_end)

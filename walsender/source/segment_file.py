@@ -9,8 +9,7 @@ it; no count is kept that could go wrong on an error path.
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
@@ -78,11 +77,11 @@ class OpenSegment:
         self._files.close(self.descriptor)
 
 
-@dataclass(frozen=True, slots=True)
-class WalSlice:
+class WalSlice(NamedTuple):
     """
     A piece of one open segment.
 
+    :ivar segment: whose it is.
     :ivar offset: of its first byte in the file.
     :ivar length: bytes, at least 1.
     """
@@ -202,14 +201,21 @@ class Cursor:
 
         :param start: position; less than *end*.
         """
+        segment = self._at(start)
+        if segment is None:
+            return None
+        return WalSlice(segment, start - segment.start, min(end, segment.end) - start)
+
+    def _at(self, position: int) -> OpenSegment | None:
+        """Return the open segment that holds *position*, which becomes the current one."""
         segment = self._segment
-        if segment is None or not segment.start <= start < segment.end:
+        if segment is None or not segment.start <= position < segment.end:
             following = self._next
-            if following is None or not following.start <= start < following.end:
+            if following is None or not following.start <= position < following.end:
                 return None
             segment = self._segment = following
             self._next = None
-        return WalSlice(segment, start - segment.start, min(end, segment.end) - start)
+        return segment
 
     def open(self, start: int, end: int) -> Deferred[None]:
         """
@@ -265,13 +271,13 @@ class Cursor:
 
     def covers(self, start: int, end: int) -> bool:
         """Whether all from *start* to *end* can be sliced, from files that still have their names."""
-        piece = self.slice(start, end)
-        if piece is None or piece.segment.retired:
+        segment = self._at(start)
+        if segment is None or segment.retired:
             return False
-        if start + piece.length == end:
+        if end <= segment.end:
             return True
         following = self._next
-        return following is not None and not following.retired and following.start == start + piece.length
+        return following is not None and not following.retired and following.start == segment.end
 
     def close(self) -> None:
         """Let go of the files, for good."""
