@@ -64,6 +64,7 @@ PROMPT_SHUTDOWN: Final = 2.0  # seconds
 # Threads that send to clients that are far behind.  They wait for clients now and then, so there are more of
 # them than cores; what they do between two system calls is done by one of them at a time.
 _MOST_PUMPS: Final = 8
+_READERS: Final = 8  # threads that wait for a disk; more would only have it seek
 
 # The dialect 8.5 is of the time between 8.4 and 9.0; standbys of 9.3 and later cannot even read its messages.
 _NO_SUCH_STANDBY: Final = 90300
@@ -147,6 +148,8 @@ class WalSenderService(Service):
         cores = len(os.sched_getaffinity(0))
         pumps = min(2 * cores, _MOST_PUMPS)
         self._pumps = WorkThreads(reactor, "walsender-pump", pumps) if cores > 1 else None
+        # Who reads at a pace keeps a thread, which slots that are to be saved must not wait for.
+        self._readers = WorkThreads(reactor, "walsender-read", _READERS)
         self.factory = WalSenderFactory(
             reactor,
             self.source,
@@ -159,6 +162,7 @@ class WalSenderService(Service):
             cold_read_rate=settings.cold_read_rate << 10,
             slots=self.slots,
             pump=None if self._pumps is None else self._pumps.run,
+            read=self._readers.run,
         )
         self._bearing = Bearing(self._supply, self.factory.slot_table, bool(settings.primary_conninfo))
         self.factory.logged = _logged(settings)
@@ -242,6 +246,7 @@ class WalSenderService(Service):
         self.factory.stopping = False
         if self._access is not None:
             self._door.start()
+        self._readers.start()
         if self._pumps is not None:
             self._pumps.start()
         if not self._listening:
@@ -282,6 +287,7 @@ class WalSenderService(Service):
         yield self._stop_http()  # until now it has told of the end
         if self._access is not None:
             self._door.stop()
+        self._readers.stop()
         if self._pumps is not None:
             self._pumps.stop()
         # A disk that hangs (a network file system) must not hold up the end.  The lock goes

@@ -14,7 +14,6 @@ import socket
 from typing import Any
 from unittest import mock
 
-import kernel_consumer_helpers
 from descriptor_helpers import open_descriptors
 from kernel_consumer_helpers import Peer, WritersReactor
 from protocol_helpers import (
@@ -31,12 +30,10 @@ from protocol_helpers import (
     status,
     wal_messages,
 )
-from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyClass
 
 from walsender.sender.interfaces import IWalConsumer
 from walsender.sender.kernel_consumer import KernelConsumer, is_bare_socket
-from walsender.sender.page_cache import PageCache
 from walsender.sender.states import State
 from walsender.sender.transport_consumer import TransportConsumer
 from walsender.testing.source import wal_bytes
@@ -94,15 +91,6 @@ class SendingTests(KernelConsumerTestCase):
         peer = self.peer(0x100000, end=13 << 20)
         sizes = [len(data) for _, _, data in wal_messages(peer.run())]
         self.assertEqual([0x20000] * 64 + [0x100000] * 4, sizes)
-
-    def test_readerWhoGivesWay(self) -> None:
-        """A client that reads what is cold at a pace gets small ones, however fast it is."""
-        cache = PageCache(lambda *_: Deferred())
-        cache.paced = True
-        self.patch(cache, "holds", lambda piece: True)
-        self.patch(kernel_consumer_helpers, "PageCache", lambda _: cache)
-        sizes = {len(data) for _, _, data in wal_messages(self.peer(0x100000, end=13 << 20).run())}
-        self.assertEqual({0x20000}, sizes)
 
     def test_slowClient(self) -> None:
         """A client that takes its time gets PostgreSQL's 128 KiB, also if it was fast before."""

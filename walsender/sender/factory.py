@@ -78,6 +78,7 @@ class WalSenderFactory(Factory):
     :param cold_read_rate: bytes per second, see `GivingWay`.
     :param slots: replication slots; by default temporary ones only, a hundred.
     :param pump: sends in threads to clients that are far behind; by default the reactor's thread does all.
+    :param read: reads in threads what is not in memory; by default the reactor's thread pool.
     :ivar now: tells the time of day, in seconds since 1970.
     :ivar console: answers clients that want SQL; ``None``: they are refused.
     :ivar giving_way: who reads cold WAL, to those who are level.
@@ -105,6 +106,7 @@ class WalSenderFactory(Factory):
         cold_read_rate: int = 0,
         slots: ReplicationSlots | None = None,
         pump: RunInThread | None = None,
+        read: RunInThread | None = None,
     ) -> None:
         self.reactor = reactor
         self.now = time_of_day(reactor)
@@ -117,6 +119,7 @@ class WalSenderFactory(Factory):
         self.authentication_timeout = authentication_timeout
         self.sendfile = sendfile
         self._pump = pump
+        self._read = read or self._run_in_thread
         if slots is None:
             slots = ReplicationSlots(None, 100, reactor, self._run_in_thread)
         self.slots = slots
@@ -161,7 +164,7 @@ class WalSenderFactory(Factory):
 
     def consumer(self, transport: IClientTransport) -> IWalConsumer:
         """Return what carries a stream over *transport*."""
-        page_cache = PageCache(self._run_in_thread, self.giving_way.due)
+        page_cache = PageCache(self._read, self.giving_way.due)
         if self.sendfile and is_bare_socket(transport, self.reactor):
             pipes = self._pipes()
             if pipes is None:

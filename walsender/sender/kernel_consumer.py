@@ -279,8 +279,7 @@ class KernelConsumer:
         """Choose how large messages are, and who sends them, by how long the last few MiB took."""
         now = self._reactor.seconds()
         taken = now - self._judged_at
-        large = taken <= _IN_GOOD_TIME and not self._page_cache.paced
-        self.read_size = _LARGE if large else _SMALL
+        self.read_size = _LARGE if taken <= _IN_GOOD_TIME else _SMALL
         self._worth_a_pump = taken <= _PUMPED_IF_WITHIN
         self._to_be_judged = _JUDGED_AFTER
         self._judged_at = now

@@ -29,8 +29,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from walsender.sender.giving_way import Pace
-from walsender.wal import turn_read_ahead_off
+from walsender.sender.giving_way import WINDOW, Pace
+from walsender.wal import prefetch, turn_read_ahead_off
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -61,7 +61,7 @@ def _read_through(descriptor: int, offset: int, length: int) -> None:
     try:
         while offset < end:
             if asked < offset + _AHEAD:
-                os.posix_fadvise(descriptor, asked, _AHEAD, os.POSIX_FADV_WILLNEED)
+                prefetch(descriptor, asked, _AHEAD)
                 asked += _AHEAD
             data = os.pread(descriptor, min(_READ, end - offset), offset)
             if not data:
@@ -77,14 +77,12 @@ class PageCache:
 
     :param run_in_thread: as `twisted.internet.threads.deferToThread`.
     :param give_way: returns how much cold WAL may be read now, in bytes per second; 0: as much as can be.
-    :ivar paced: what was cold last has been read at a pace.
     """
 
     def __init__(self, run_in_thread: RunInThread, give_way: Callable[[], int] = lambda: 0) -> None:
         self._run_in_thread = run_in_thread
         self._give_way = give_way
         self._pace = Pace()
-        self.paced = False
         self._probe = (bytearray(1),)
         self._warm_segment: OpenSegment | None = None
         self._warm_start = self._warm_end = 0
@@ -103,7 +101,6 @@ class PageCache:
             if self._warm_segment is not segment:
                 turn_read_ahead_off(segment.descriptor)  # which asking for pages would begin
             if self._is_cached(segment.descriptor, offset, window_end):
-                self.paced = False
                 self._seen(segment, offset, window_end)
                 return True
         return self._is_cached(segment.descriptor, offset, end)
@@ -136,11 +133,10 @@ class PageCache:
         return True
 
     def warm(self, piece: WalSlice) -> Deferred[None]:
-        """Read *piece* and what follows it in the thread pool; fires when `holds` is true of it."""
+        """Read *piece* and what follows it in a thread; fires when `holds` is true of it."""
         segment, offset = piece.segment, piece.offset
         rate = self._give_way()
-        self.paced = rate > 0
-        window = self._pace.window if self.paced else WARM_WINDOW
+        window = WINDOW if rate else WARM_WINDOW
         length = max(piece.length, min(window, segment.end - segment.start - offset))
 
         def warmed(_: object) -> None:

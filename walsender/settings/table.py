@@ -324,7 +324,7 @@ SETTINGS: Final = (
         Integer(0, MAX_INTEGER, "kB"),
         "SIZE",
         "read so much a second, for each who reads what is on disk only, while others are level; 0: no limit",
-        "120MB",
+        "32MB",
     ),
     Setting(
         "inotify",

@@ -9,6 +9,7 @@ from .files import (
     Identity,
     RealFiles,
     WritableFiles,
+    prefetch,
     read_file,
     turn_read_ahead_off,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "parse_file_name",
     "parse_identity",
     "parse_page_header",
+    "prefetch",
     "read_file",
     "read_identity",
     "scan_directory",

@@ -128,6 +128,12 @@ def turn_read_ahead_off(descriptor: int) -> None:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
 
 
+def prefetch(descriptor: int, offset: int, length: int) -> None:
+    """Have the kernel begin to read a range of a file into memory."""
+    with contextlib.suppress(OSError):  # likewise
+        os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_WILLNEED)
+
+
 class RealFiles:
     """
     `WritableFiles` of the operating system.

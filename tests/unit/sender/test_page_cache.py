@@ -87,27 +87,15 @@ class PageCacheTests(SynchronousTestCase):
                 self.assertLessEqual(asked, offset + 3 * length)
 
     def test_givingWay(self) -> None:
-        """Who gives way reads by small reads and asks for nothing ahead; who no longer does reads as ever."""
-        give_way = 120_000_000
+        """Who gives way reads by small reads, one at a time; who no longer does reads as ever."""
+        give_way = 64_000_000
         cache = PageCache(at_once, lambda: give_way)
         cache.warm(self.piece(0, 128 * KIB))
-        self.assertNotIn("ask", [what for what, _, _ in self.calls])
-        self.assertEqual(("wait", 0, SMALL), self.calls[0])
+        self.assertEqual([("ask", 0, SMALL), ("wait", 0, SMALL), ("ask", SMALL, SMALL)], self.calls[:3])
         self.assertTrue(cache.holds(self.piece(0, WINDOW)))
-        self.assertFalse(cache.holds(self.piece(WINDOW, 128 * KIB)))
-        self.assertTrue(cache.paced)
         give_way = 0
         cache.warm(self.piece(MIB, 128 * KIB))
-        self.assertFalse(cache.paced)
         self.assertEqual(("wait", 2 * MIB - 128 * KIB, 128 * KIB), self.calls[-1])
-
-    def test_noLongerPaced(self) -> None:
-        """Whoever has come to what is in the page cache does not read at a pace."""
-        cache = PageCache(at_once, lambda: 120_000_000)
-        cache.warm(self.piece(0, 128 * KIB))
-        self.patch(os, "preadv", lambda *_: 1)
-        self.assertTrue(cache.holds(self.piece(MIB, 128 * KIB)))
-        self.assertFalse(cache.paced)
 
     def test_others(self) -> None:
         """What one stream has had read others do not look for, for a moment, and no other place."""
@@ -138,3 +126,7 @@ class PageCacheTests(SynchronousTestCase):
         """A file system that takes no advice is read from as ever."""
         with mock.patch("os.posix_fadvise", side_effect=OSError(95, "Operation not supported")):
             self.assertFalse(self.cache.holds(self.piece(0, 128 * KIB)))
+            for window, rate in ((WARM_WINDOW, 0), (WINDOW, 64_000_000)):
+                self.calls.clear()
+                PageCache(at_once, lambda rate=rate: rate).warm(self.piece(0, 128 * KIB))
+                self.assertEqual(window, sum(length for what, _, length in self.calls if what == "wait"))

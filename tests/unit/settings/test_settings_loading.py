@@ -81,7 +81,7 @@ class DefaultsTests(LoadingTestCase):
                 verify_wal=None,
                 protocol_dialect="auto",
                 sendfile=True,
-                cold_read_rate=120 << 10,
+                cold_read_rate=32 << 10,
                 inotify=True,
                 log_destination="stderr",
                 log_line_prefix="%m [%p] %q%u@%h %a ",
