@@ -3,9 +3,9 @@ Reading cold WAL at a pace, while standbys that are level wait for small commits
 
 A flush waits behind whatever the disk is reading, and the processor is shared as well.  So while there
 is somebody who is level and is sent a little now and then, a reader of cold WAL gets it by small reads with
-pauses between them: less than the disk can do, and far more than that little, so that it overtakes
-(docs/performance.md has what either suffers).  Nobody gives way to nobody; and what small reads cannot
-keep up to the pace, on a disk that takes its time for each, larger ones do.
+pauses between them, and is sent it seldom: less than the disk can do, and far more than that little, so that
+it overtakes (docs/performance.md has what either suffers).  Nobody gives way to nobody; and what small reads
+cannot keep up to the pace, on a disk that takes its time for each, larger ones do.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ SMALL: Final = 64 << 10
 LARGE: Final = 512 << 10
 """Bytes of a read by which a disk gives about all that it can."""
 
-WINDOW: Final = 4 << 20
+PIECES: Final = 4
 """
-Bytes that are read, and then sent, at a time.
+How many of a client's pieces are read, and then sent, at a time.
 
-A commit that meets a sending is held up, by a little one hardly less than by this.  So sendings are few: eight
-a second at the default rate, of less than a millisecond each, which fewer than one commit in a hundred meets.
+A commit that meets a sending is held up, by a little one hardly less than by this.  So sendings are few:
+eight a second, of 4 MiB, at the default rate to a client that takes large pieces, each of less than a
+millisecond.
 """
 
 LIVE_FOR: Final = 1.0
@@ -45,6 +46,7 @@ LIVE_FOR: Final = 1.0
 _CREDIT: Final = 0.001  # seconds; what is read takes as long to send, and that is made good without pauses
 _LEAST: Final = 4 << 20  # bytes per second; a thread is not held for seconds
 _LATE: Final = 0.0015  # seconds; who is later needs larger reads
+_OFTEN: Final = 8  # reads in time, after which smaller ones are tried
 _LOOK_EVERY: Final = 0.1  # seconds; it takes a look at all standbys
 _MOST: Final = 4  # of a pace, the part that new WAL may come at; with more, catching up matters more
 _NEAR: Final = 1 << 20  # bytes; whoever is so close is not catching up
@@ -81,7 +83,7 @@ class GivingWay:
         grown = position - self._position
         self._looked_at, self._position = now, position
         if (
-            passed <= LIVE_FOR and 0 < grown * _MOST < self.rate * passed
+            passed <= LIVE_FOR and 0 < grown * _MOST < max(self.rate, _LEAST) * passed
         ):  # after a longer time it may have grown long ago
             self._grew_at = now
         self._due = now - self._grew_at < LIVE_FOR and self._somebody_is_level(position)
@@ -106,6 +108,7 @@ class Pace:
         self._now = now
         self._sleep = sleep
         self._size = SMALL
+        self._on_time = 0  # how many reads have been, one after the other
         self._next = 0.0  # when the next read is to begin
 
     def read_through(self, rate: int, descriptor: int, offset: int, length: int) -> None:
@@ -133,8 +136,11 @@ class Pace:
 
     def _choose_size(self, late: float) -> None:
         """Choose how much to read next, after a read that was there *late* seconds after its time."""
+        self._on_time += 1
         if late > _LATE:
             self._size = min(LARGE, self._size * 2)
             self._next += late - _LATE
-        else:
+            self._on_time = 0
+        elif self._on_time >= _OFTEN:
             self._size = max(SMALL, self._size // 2)
+            self._on_time = 0

@@ -4,9 +4,9 @@ Is WAL in the page cache, and if not, getting it there without stopping the reac
 ``pread`` and ``splice`` wait for the disk on a cold page, and every other
 standby would wait with them.  So before a range is read in the reactor's thread
 some of its pages are asked for with ``RWF_NOWAIT``, which fails instead of
-waiting; a range that is not there is read once in the thread pool.  A window
+waiting; a range that is not there is read once in a thread.  A window
 larger than one read is warmed, so that a reader of cold WAL makes one trip to
-the pool per window and not per message.
+a thread per window and not per message.
 
 Only a few pages of a window are asked for, and its last: pages come in and leave in long
 runs, in the order in which they are read, and asking for each would cost as much as copying it.
@@ -29,7 +29,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from walsender.sender.giving_way import WINDOW, Pace
+from walsender.sender.giving_way import PIECES, Pace
 from walsender.wal import prefetch, turn_read_ahead_off
 
 if TYPE_CHECKING:
@@ -135,9 +135,11 @@ class PageCache:
     def warm(self, piece: WalSlice) -> Deferred[None]:
         """Read *piece* and what follows it in a thread; fires when `holds` is true of it."""
         segment, offset = piece.segment, piece.offset
-        rate = self._give_way()
-        window = WINDOW if rate else WARM_WINDOW
+        # A little is for a standby that is level, of whose file system nothing can be known.
+        rate = self._give_way() if piece.length >= _CATCHING_UP else 0
+        window = PIECES * piece.length if rate else WARM_WINDOW
         length = max(piece.length, min(window, segment.end - segment.start - offset))
+        turn_read_ahead_off(segment.descriptor)
 
         def warmed(_: object) -> None:
             if not self._forgotten:

@@ -27,7 +27,7 @@ class TransportConsumer:
     Copies WAL through this process.
 
     Two things make the WAL producer pause: the transport's buffer is full, or a
-    cold range is being read in the thread pool.  It runs only while neither is
+    cold range is being read in a thread.  It runs only while neither is
     so.  A transport pauses its producer from *inside* ``write``, and again at
     every further write; both flags may be set twice.
     """

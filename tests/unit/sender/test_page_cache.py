@@ -12,7 +12,7 @@ from unittest import mock
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from walsender.sender.giving_way import SMALL, WINDOW
+from walsender.sender.giving_way import PIECES, SMALL
 from walsender.sender.page_cache import WARM_WINDOW, PageCache
 from walsender.source import OpenSegment, WalSlice
 from walsender.wal import REAL_FILES
@@ -77,6 +77,7 @@ class PageCacheTests(SynchronousTestCase):
         """The disk always has something to do, and never more than three reads' worth."""
         self.cache.warm(self.piece(0, 128 * KIB))
         asked = 0
+        self.assertEqual("no read-ahead", self.calls.pop(0)[0])
         for what, offset, length in self.calls:
             if what == "ask":
                 self.assertEqual(asked, offset)
@@ -91,11 +92,21 @@ class PageCacheTests(SynchronousTestCase):
         give_way = 64_000_000
         cache = PageCache(at_once, lambda: give_way)
         cache.warm(self.piece(0, 128 * KIB))
-        self.assertEqual([("ask", 0, SMALL), ("wait", 0, SMALL), ("ask", SMALL, SMALL)], self.calls[:3])
-        self.assertTrue(cache.holds(self.piece(0, WINDOW)))
+        self.assertEqual([("ask", 0, SMALL), ("wait", 0, SMALL)], self.calls[1:3])
+        self.assertTrue(cache.holds(self.piece(0, PIECES * 128 * KIB)))
+        self.assertFalse(cache.holds(self.piece(PIECES * 128 * KIB, 128 * KIB)))
         give_way = 0
         cache.warm(self.piece(MIB, 128 * KIB))
         self.assertEqual(("wait", 2 * MIB - 128 * KIB, 128 * KIB), self.calls[-1])
+
+    def test_littleIsNotPaced(self) -> None:
+        """Whoever is level waits for no pace, also where a file system cannot say what is in memory."""
+        asked: list[None] = []
+        cache = PageCache(at_once, lambda: asked.append(None) or 64_000_000)
+        cache.warm(self.piece(0, 200))
+        self.assertEqual([], asked)
+        cache.warm(self.piece(0, 128 * KIB))
+        self.assertEqual([None], asked)
 
     def test_others(self) -> None:
         """What one stream has had read others do not look for, for a moment, and no other place."""
@@ -126,7 +137,7 @@ class PageCacheTests(SynchronousTestCase):
         """A file system that takes no advice is read from as ever."""
         with mock.patch("os.posix_fadvise", side_effect=OSError(95, "Operation not supported")):
             self.assertFalse(self.cache.holds(self.piece(0, 128 * KIB)))
-            for window, rate in ((WARM_WINDOW, 0), (WINDOW, 64_000_000)):
+            for window, rate in ((WARM_WINDOW, 0), (PIECES * 128 * KIB, 64_000_000)):
                 self.calls.clear()
                 PageCache(at_once, lambda rate=rate: rate).warm(self.piece(0, 128 * KIB))
                 self.assertEqual(window, sum(length for what, _, length in self.calls if what == "wait"))
