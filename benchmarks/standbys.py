@@ -32,7 +32,7 @@ from benchmarks.harness import command_line, machine, percentile
 from walsender.lsn import LSN
 from walsender.testing.postgres import Cluster, PostgresInstallation
 from walsender.testing.processes import WalsenderProcess, wait_until, workspace
-from walsender.testing.raw_client import RawClient, startup_packet
+from walsender.testing.raw_client import RawClient, lets_in, startup_packet
 from walsender.testing.wal_maker import WalMaker
 
 if TYPE_CHECKING:
@@ -218,6 +218,8 @@ def measure_commits(
         )
         connected = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
         wait_until(lambda: primary.sql(connected) == "1", 30, "the relay", logs=[relay])
+        primary.sql("SELECT pg_create_restore_point('something')")  # or it may write nothing for 15 seconds
+        wait_until(lambda: lets_in(relay.host, relay.port), 30, "the relay to have WAL", logs=[relay])
         start = primary.flush_lsn()
         standbys = Standbys(relay.host, relay.port, start, count)
         standbys.idle(2)

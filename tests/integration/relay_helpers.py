@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from walsender.testing.postgres import Cluster, started
 from walsender.testing.processes import WalsenderProcess, wait_until
-from walsender.testing.raw_client import RawClient
+from walsender.testing.raw_client import lets_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,18 +48,9 @@ def make_relay(
 def wait_for_streaming(relay: WalsenderProcess, upstream: Cluster) -> None:
     """Wait until *upstream* streams to one client, the relay, and the relay has WAL to serve."""
     wait_until(lambda: upstream.sql(UPSTREAMS) == "1|walsender", 60, "the relay to stream", logs=[relay])
-    if not serves(relay):  # of its own a server may write nothing for 15 seconds
+    if not lets_in(relay.host, relay.port):  # of its own a server may write nothing for 15 seconds
         upstream.sql("SELECT pg_create_restore_point('something')")
-    wait_until(lambda: serves(relay), 60, "the relay to have WAL", logs=[relay])
-
-
-def serves(relay: WalsenderProcess) -> bool:
-    """Return whether the relay lets clients in, which it does when it has its first WAL."""
-    try:
-        with RawClient(relay.host, relay.port).ready():
-            return True
-    except ConnectionError:
-        return False
+    wait_until(lambda: lets_in(relay.host, relay.port), 60, "the relay to have WAL", logs=[relay])
 
 
 def make_standby(

@@ -129,3 +129,12 @@ class RawClient(RawConnection):
             reason = answer[-1].fields().get("M") if answer else "no answer"
             raise ConnectionError(f"could not start replication connection: {reason}")
         return self
+
+
+def lets_in(host: str, port: int) -> bool:
+    """Return whether a server lets clients in, which a relay does when it has its first WAL."""
+    try:
+        with RawClient(host, port).ready():
+            return True
+    except ConnectionError:
+        return False
