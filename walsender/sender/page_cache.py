@@ -15,9 +15,10 @@ What one stream has found others need not ask for again, for a moment: each call
 the interpreter, and with twenty clients that cost more than anything else.
 
 How much a reader of cold WAL has under way at the disk is bounded, and the kernel's own
-read-ahead, which has megabytes under way, is turned off: a flush waits behind what is under way,
-and the standbys that are level wait for the flush (docs/performance.md).  While there are such,
-less still is asked for, and not at once (`walsender.sender.giving_way`).
+read-ahead, which has megabytes under way, is off (`walsender.source.OpenSegment`): a flush
+waits behind what is under way, and the standbys that are level wait for the flush
+(docs/performance.md).  While there are such, less still is asked for, and not at once
+(`walsender.sender.giving_way`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from walsender.sender.giving_way import PIECES, Pace
-from walsender.wal import prefetch, turn_read_ahead_off
+from walsender.wal import prefetch
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -98,8 +99,6 @@ class PageCache:
             window_end = min(offset + WARM_WINDOW, segment.end - segment.start)
             if self._was_seen(segment, offset, window_end):
                 return True
-            if self._warm_segment is not segment:
-                turn_read_ahead_off(segment.descriptor)  # which asking for pages would begin
             if self._is_cached(segment.descriptor, offset, window_end):
                 self._seen(segment, offset, window_end)
                 return True
@@ -139,7 +138,6 @@ class PageCache:
         rate = self._give_way() if piece.length >= _CATCHING_UP else 0
         window = PIECES * piece.length if rate else WARM_WINDOW
         length = max(piece.length, min(window, segment.end - segment.start - offset))
-        turn_read_ahead_off(segment.descriptor)
 
         def warmed(_: object) -> None:
             if not self._forgotten:

@@ -42,7 +42,6 @@ from walsender.wal import (
     segment_name,
     sync_covered,
     sync_file,
-    turn_read_ahead_off,
 )
 from walsender.wal.page import header_read_size
 from walsender.wal.segment import PARTIAL, compression_of
@@ -288,7 +287,6 @@ class Follower:
         start = geometry.segment_start(number)
         stop = min(start + geometry.segment_size, end)
         descriptor = self._files.open(f"{self._path}/{name}")
-        turn_read_ahead_off(descriptor)
         segment = OpenSegment(self._files, descriptor, name, start, start + geometry.segment_size)
         segment.identity = self._files.identity(descriptor)
         validated = look.validated.get(base_name(name))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 
-from walsender.wal import REAL_FILES, CoveredFile, base_name
+from walsender.wal import REAL_FILES, CoveredFile, base_name, turn_read_ahead_off
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 class OpenSegment:
     """
-    One WAL segment, open for reading.
+    One WAL segment, open for reading, of which the kernel reads nothing ahead.
 
     :ivar descriptor: file descriptor.
     :ivar name: name of the file, without directory; for messages.
@@ -52,6 +52,7 @@ class OpenSegment:
     )
 
     def __init__(self, files: FileOperations, descriptor: int, name: str, start: int, end: int) -> None:
+        turn_read_ahead_off(descriptor)  # first: looking whether a page is in memory would begin it
         self._files = files
         self.descriptor = descriptor
         self.name = name

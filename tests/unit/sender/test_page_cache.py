@@ -33,7 +33,6 @@ class PageCacheTests(SynchronousTestCase):
         descriptor, path = tempfile.mkstemp(prefix="walsender-test-")
         os.unlink(path)  # noqa: PTH108 (a descriptor is all that is needed)
         os.truncate(descriptor, 4 * MIB)
-        self.segment = OpenSegment(REAL_FILES, descriptor, "0" * 24, 0, 4 * MIB)
         self.cache = PageCache(at_once)
         self.now = 100.0  # or what was seen "just now" would be old on a machine that stands still
         self.patch(time, "monotonic", lambda: self.now)
@@ -54,6 +53,7 @@ class PageCacheTests(SynchronousTestCase):
 
         for name, double in (("posix_fadvise", advise), ("pread", pread), ("preadv", preadv)):
             self.patch(os, name, double)
+        self.segment = OpenSegment(REAL_FILES, descriptor, "0" * 24, 0, 4 * MIB)
 
     def piece(self, offset: int, length: int) -> WalSlice:
         """Return a piece of the file."""
