@@ -238,6 +238,7 @@ class KernelConsumer:
             self._tail = b""
             self._producer.cannot_send(error)
             return
+        self._load.over_tcp = self._socket.family != socket.AF_UNIX
         self._go_on()
 
     def connection_lost(self) -> None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 # what a turn by way of the reactor costs, if the client is fast.
 _PATIENCE: Final = 5  # milliseconds
 
+# From so much in a message on, two more calls are nothing to what they spare.
+_WORTH_A_CORK: Final = 256 << 10  # bytes
+
 
 class FileEnded(Exception):
     """A file has become shorter than what was promised of it."""
@@ -48,12 +51,14 @@ class Load:
     Parts for one client.
 
     :ivar parts: those that are left; the first has been begun.
+    :ivar over_tcp: whether the client's socket is one of TCP.
     """
 
-    __slots__ = ("parts",)
+    __slots__ = ("over_tcp", "parts")
 
     def __init__(self) -> None:
         self.parts: deque[Part] = deque()
+        self.over_tcp = False
 
     def pump(self, client: socket.socket, pipes: KernelPipes) -> Exception | None:
         """As `send`, in a thread, where one may wait a moment for room in the socket."""
@@ -71,6 +76,20 @@ class Load:
         :returns: ``None``: all is sent.  `BlockingIOError`: the socket takes no more for now.  `FileEnded`,
             or another `OSError` of file or socket: nothing more can be sent.
         """
+        if not (self.over_tcp and self.parts and self.parts[-1].left >= _WORTH_A_CORK):
+            return self._send(client, pipes)
+        # The end of each splice would have a packet of its own, for which a fast client may be woken.  Never
+        # corked for longer than this call: the kernel keeps for 200 ms what does not fill a packet.
+        try:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+            try:
+                return self._send(client, pipes)
+            finally:
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+        except OSError as error:
+            return error.with_traceback(None)
+
+    def _send(self, client: socket.socket, pipes: KernelPipes) -> Exception | None:
         parts = self.parts
         try:
             while parts:
@@ -91,7 +110,7 @@ class Load:
                 else:
                     parts.popleft()
         except InterruptedError:
-            return self.send(client, pipes)
+            return self._send(client, pipes)
         except OSError as error:
             return error.with_traceback(None)  # which would keep files open
         return None
