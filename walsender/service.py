@@ -122,10 +122,11 @@ class WalSenderService(Service):
         self._give_up = give_up
         run_in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
         self._access: Access | None = None
-        # A name service that hangs must hold up neither those who are in nor the end.
-        self._door = WorkThreads(reactor, "walsender-auth", MOST_THREADS)
+        self._threads: list[WorkThreads] = []
         if authorizer is None:
-            self._access = Access(settings, run_in_thread, self._door.run)
+            # A name service that hangs must hold up neither those who are in nor the end.
+            door = self._have_threads("walsender-auth", MOST_THREADS)
+            self._access = Access(settings, run_in_thread, door.run)
             authorizer = self._access.authorizer
         identity = check_directory(settings, REAL_FILES)
         if identity is not None and (verified := check_wal(settings, REAL_FILES)) is not None:
@@ -147,9 +148,8 @@ class WalSenderService(Service):
         # Several clients that are far behind use all cores; on one core threads would only cost.
         cores = len(os.sched_getaffinity(0))
         pumps = min(2 * cores, _MOST_PUMPS)
-        self._pumps = WorkThreads(reactor, "walsender-pump", pumps) if cores > 1 else None
         # Who reads at a pace keeps a thread, which slots that are to be saved must not wait for.
-        self._readers = WorkThreads(reactor, "walsender-read", _READERS)
+        readers = self._have_threads("walsender-read", _READERS)
         self.factory = WalSenderFactory(
             reactor,
             self.source,
@@ -161,8 +161,8 @@ class WalSenderService(Service):
             sendfile=settings.sendfile,
             cold_read_rate=settings.cold_read_rate << 10,
             slots=self.slots,
-            pump=None if self._pumps is None else self._pumps.run,
-            read=self._readers.run,
+            pump=self._have_threads("walsender-pump", pumps).run if cores > 1 else None,
+            read=readers.run,
         )
         self._bearing = Bearing(self._supply, self.factory.slot_table, bool(settings.primary_conninfo))
         self.factory.logged = _logged(settings)
@@ -244,11 +244,8 @@ class WalSenderService(Service):
             others = MAX_SESSIONS + sum(2 * site.max_connections for *_, site in self._http)
             self.factory.limit_descriptors(_raise_open_file_limit(), others)
         self.factory.stopping = False
-        if self._access is not None:
-            self._door.start()
-        self._readers.start()
-        if self._pumps is not None:
-            self._pumps.start()
+        for threads in self._threads:
+            threads.start()
         if not self._listening:
             self.privilegedStartService()  # started by hand
         try:
@@ -285,11 +282,7 @@ class WalSenderService(Service):
         if timer.active():
             timer.cancel()
         yield self._stop_http()  # until now it has told of the end
-        if self._access is not None:
-            self._door.stop()
-        self._readers.stop()
-        if self._pumps is not None:
-            self._pumps.stop()
+        self._stop_threads()
         # A disk that hangs (a network file system) must not hold up the end.  The lock goes
         # with the process then: somebody may be writing still.
         saved = self.slots.stop()
@@ -398,6 +391,7 @@ class WalSenderService(Service):
         """Start no further: what was checked before no longer holds."""
         self._stop_listening()
         self._stop_http()
+        self._stop_threads()
         Service.stopService(self)
         if self._give_up is None:
             raise error
@@ -410,6 +404,16 @@ class WalSenderService(Service):
             self.log.info("metrics and health over HTTP on {address}", address=address)
         if self._supervisor is not None and self.running:
             self._supervisor.ready()
+
+    def _have_threads(self, name: str, count: int) -> WorkThreads:
+        """Return threads that work while the service runs."""
+        threads = WorkThreads(self._reactor, name, count)
+        self._threads.append(threads)
+        return threads
+
+    def _stop_threads(self) -> None:
+        for threads in self._threads:
+            threads.stop()
 
     def _stop_listening(self) -> Deferred[Any]:
         self._listening = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -160,7 +161,8 @@ async def test_portInUse(place: Path, reactor: IServerReactor) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_directoryGone(place: Path, reactor: IServerReactor) -> None:
-    """What a privileged user could read is looked at again by whoever starts; nothing stays open."""
+    """What a privileged user could read is looked at again by whoever starts; nothing stays open or runs."""
+    before = set(threading.enumerate())
     service = WalSenderService(reactor, settings(place))
     (place / "wal").rename(place / "elsewhere")
     service.privilegedStartService()
@@ -169,10 +171,15 @@ async def test_directoryGone(place: Path, reactor: IServerReactor) -> None:
         ConfigurationError, match=r"could not open WAL directory .*: No such file or directory"
     ):
         service.startService()
+    wait_until(lambda: not _threads() - before, 30, "the service's threads to end")
     await deferLater(reactor, 0)
     with socket.socket() as again:
         again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         again.bind(("127.0.0.1", port))
+
+
+def _threads() -> set[threading.Thread]:
+    return {one for one in threading.enumerate() if one.name.startswith("walsender-")}
 
 
 @pytest_twisted.ensureDeferred
