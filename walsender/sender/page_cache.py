@@ -87,13 +87,19 @@ class PageCache:
         self._probe = (bytearray(1),)
         self._warm_segment: OpenSegment | None = None
         self._warm_start = self._warm_end = 0
+        self._warm_at = 0.0
         self._forgotten = False
 
     def holds(self, piece: WalSlice) -> bool:
         """Return whether *piece* can be read without waiting for a disk."""
         segment, offset = piece.segment, piece.offset
         end = offset + piece.length
-        if self._warm_segment is segment and self._warm_start <= offset and end <= self._warm_end:
+        if (
+            self._warm_segment is segment
+            and self._warm_start <= offset
+            and end <= self._warm_end
+            and time.monotonic() - self._warm_at <= _STAYS  # a slow client may be long in one window
+        ):
             return True
         if piece.length >= _CATCHING_UP:
             window_end = min(offset + WARM_WINDOW, segment.end - segment.start)
@@ -109,14 +115,19 @@ class PageCache:
         seen_end, seen_at = segment.in_memory.get(start, (0, 0.0))
         if seen_end < end or time.monotonic() - seen_at > _STAYS:
             return False
-        self._warm_segment, self._warm_start, self._warm_end = segment, start, end
+        self._trust(segment, start, end, seen_at)
         return True
 
     def _seen(self, segment: OpenSegment, start: int, end: int) -> None:
-        self._warm_segment, self._warm_start, self._warm_end = segment, start, end
+        now = time.monotonic()
+        self._trust(segment, start, end, now)
         if len(segment.in_memory) >= _MOST_SEEN:
             segment.in_memory.clear()
-        segment.in_memory[start] = (end, time.monotonic())
+        segment.in_memory[start] = (end, now)
+
+    def _trust(self, segment: OpenSegment, start: int, end: int, seen_at: float) -> None:
+        self._warm_segment, self._warm_start, self._warm_end = segment, start, end
+        self._warm_at = seen_at
 
     def _is_cached(self, descriptor: int, start: int, end: int) -> bool:
         probe = self._probe

@@ -120,6 +120,23 @@ class PageCacheTests(SynchronousTestCase):
         self.now += 2
         self.assertFalse(PageCache(at_once).holds(self.piece(MIB, MIB)))
 
+    def test_slowClient(self) -> None:
+        """What has been read is looked for again by whoever is long in coming to it."""
+        self.cache.warm(self.piece(MIB, 128 * KIB))
+        self.now += 0.9
+        self.assertTrue(self.cache.holds(self.piece(MIB + 128 * KIB, 128 * KIB)))
+        self.now += 0.2
+        self.assertFalse(self.cache.holds(self.piece(MIB + 256 * KIB, 128 * KIB)))
+
+    def test_slowClientAmongOthers(self) -> None:
+        """What another stream has seen is believed for as long as it is by that one."""
+        self.cache.warm(self.piece(MIB, 128 * KIB))
+        self.now += 0.9
+        other = PageCache(at_once)
+        self.assertTrue(other.holds(self.piece(MIB, 128 * KIB)))
+        self.now += 0.2
+        self.assertFalse(other.holds(self.piece(MIB + 128 * KIB, 128 * KIB)))
+
     def test_manyPlaces(self) -> None:
         """What is remembered of a segment has a bound."""
         for offset in range(1000):
