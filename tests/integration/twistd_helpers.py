@@ -42,12 +42,13 @@ WITHOUT_PRIVILEGES: Final = (
 
 # As systemd starts a program: sockets from descriptor 3 on, and whose they are.
 _ACTIVATE: Final = (
-    "import os, sys; first = int(sys.argv[1]); number = int(sys.argv[2]); "
-    "[os.dup2(first + each, 3 + each) for each in range(number)]; "
-    "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=sys.argv[2], LISTEN_FDNAMES=sys.argv[3]); "
-    "os.execv(sys.argv[4], sys.argv[4:])"
+    "import fcntl, os, sys; given = [int(number) for number in sys.argv[1].split()]; "
+    "[os.set_inheritable(each, False) for each in given]; "
+    "apart = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, 100) for each in given]; "  # of each other too
+    "[os.dup2(each, place) for place, each in enumerate(apart, 3)]; "
+    "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(given)), LISTEN_FDNAMES=sys.argv[2]); "
+    "os.execv(sys.argv[3], sys.argv[3:])"
 )
-_FIRST_PASSED: Final = 100
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _DEADLINE_S: Final = 60.0
@@ -181,12 +182,10 @@ class Twistd:
         self.log_file = place / "walsender.log"
         self._status: int | None = None
         arguments: list[str | Path] = [*command(place, daemon=daemon, strict=strict, code=code), *options]
-        descriptors = range(_FIRST_PASSED, _FIRST_PASSED + len(passed or {}))
+        descriptors = [each.fileno() for each in (passed or {}).values()]
         if passed:
-            names = (str(_FIRST_PASSED), str(len(passed)), ":".join(passed))
-            arguments = [sys.executable, "-c", _ACTIVATE, *names, *arguments]
-            for number, each in zip(descriptors, passed.values(), strict=True):
-                os.dup2(each.fileno(), number)
+            numbers = " ".join(map(str, descriptors))
+            arguments = [sys.executable, "-c", _ACTIVATE, numbers, ":".join(passed), *arguments]
         self._process = subprocess.Popen(
             arguments if daemon else launch_command(arguments, OURSELVES),
             cwd=place,
@@ -196,8 +195,6 @@ class Twistd:
             start_new_session=True,
             pass_fds=descriptors,
         )
-        for number in descriptors:
-            os.close(number)
         self.pid = self._process.pid
         try:
             if daemon:
