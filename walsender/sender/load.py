@@ -7,6 +7,7 @@ at the moment has it alone.
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 from collections import deque
@@ -23,6 +24,11 @@ _PATIENCE: Final = 5  # milliseconds
 
 # From so much in a message on, two more calls are nothing to what they spare.
 _WORTH_A_CORK: Final = 256 << 10  # bytes
+
+
+def _cork(client: socket.socket, on: bool) -> None:
+    with contextlib.suppress(OSError):  # it spares packets, no more; a socket that is lost will say so itself
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
 
 
 class FileEnded(Exception):
@@ -80,14 +86,11 @@ class Load:
             return self._send(client, pipes)
         # The end of each splice would have a packet of its own, for which a fast client may be woken.  Never
         # corked for longer than this call: the kernel keeps for 200 ms what does not fill a packet.
+        _cork(client, True)
         try:
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
-            try:
-                return self._send(client, pipes)
-            finally:
-                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
-        except OSError as error:
-            return error.with_traceback(None)
+            return self._send(client, pipes)
+        finally:
+            _cork(client, False)
 
     def _send(self, client: socket.socket, pipes: KernelPipes) -> Exception | None:
         parts = self.parts
