@@ -18,6 +18,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from walsender.access import Access
@@ -101,7 +102,6 @@ class WalSenderService(Service):
     already calls `walsender.preflight.check_wal` in a thread instead, and leaves ``verify_wal`` off here.
     """
 
-    name = "walsender"
     log = Logger()
 
     def __init__(
@@ -201,6 +201,7 @@ class WalSenderService(Service):
         self._http_ports = Ports(settings, "http")
         self._ports = Ports(settings, "listen")
         self._listening = False
+        self._ending = 0  # how much of the last stop is still under way
         self._signals: SignalHandlers | None = None
         self._supervisor: Supervisor | None = None
         if handle_signals:
@@ -226,10 +227,10 @@ class WalSenderService(Service):
             *self._ports.open((*endpoint, self.factory) for endpoint in self._endpoints),
             *self._http_ports.open(self._http),
         ]
-        for error in refused:
+        for error in refused[:-1]:
             self.log.critical("{error}", error=error.message)
         if refused:
-            self._refuse(refused[0])
+            self._refuse(refused[-1])
 
     def startService(self) -> None:
         """
@@ -244,26 +245,20 @@ class WalSenderService(Service):
             others = MAX_SESSIONS + sum(2 * site.max_connections for *_, site in self._http)
             self.factory.limit_descriptors(_raise_open_file_limit(), others)
         self.factory.stopping = False
-        for threads in self._threads:
-            threads.start()
         if not self._listening:
             self.privilegedStartService()  # started by hand
+        if self._ending:
+            self._refuse(ConfigurationError("could not start: what was under way at the stop has not ended"))
         try:
-            # Again: twistd may have changed user or root directory since.
-            check_directory(self.settings, REAL_FILES)
-            self._slot_keeping.load()
+            started = self._begin()
+        except OSError as error:
+            self._slot_keeping.release()
+            self._refuse(ConfigurationError(f"could not start: {error.strerror}"))
         except ConfigurationError as error:
             self._slot_keeping.release()
-            self.log.critical("{error}", error=error.message)
             self._refuse(error)
         if self._signals is not None:
-            self._reactor.callWhenRunning(self._signals.install)
-        try:
-            started = self._supply.start()
-        except ConfigurationError as error:
-            self._slot_keeping.release()
-            self.log.critical("{error}", error=error.message)
-            self._refuse(error)
+            self._reactor.callWhenRunning(self._take_signals)
         if self._supervisor is not None:
             self._supervisor.start()
         started.addCallback(self._started)
@@ -283,16 +278,10 @@ class WalSenderService(Service):
             timer.cancel()
         yield self._stop_http()  # until now it has told of the end
         self._stop_threads()
-        # A disk that hangs (a network file system) must not hold up the end.  The lock goes
-        # with the process then: somebody may be writing still.
-        saved = self.slots.stop()
-        saved.addTimeout(PROMPT_SHUTDOWN, self._reactor, onTimeoutCancel=lambda *_: False)
-        if (yield saved) is not False:
-            self._slot_keeping.release()
-        # A look at a directory that hangs, or a commit, must not either.
-        stopped = self._supply.stop()
-        stopped.addTimeout(PROMPT_SHUTDOWN, self._reactor, onTimeoutCancel=lambda *_: None)
-        yield stopped
+        # A disk that hangs (a network file system) must not hold up the end.  What is under way there keeps
+        # its lock until it has ended, or the process has: it may be writing still.
+        yield self._for_a_while(self.slots.stop().addCallback(lambda _: self._slot_keeping.release()))
+        yield self._for_a_while(self._supply.stop())
         if self._supervisor is not None:
             self._supervisor.stop()
         if self._signals is not None:
@@ -387,8 +376,43 @@ class WalSenderService(Service):
         self.log.warn("clients have not read to the end of their streams within {s} s", s=PROMPT_SHUTDOWN)
         self.factory.abort()
 
+    def _begin(self) -> Deferred[None]:
+        """
+        Start whatever works in here; fires when WAL can be served.
+
+        :raises walsender.errors.ConfigurationError: something cannot be had.
+        :raises OSError: there is no descriptor left, or no thread.
+        """
+        for threads in self._threads:
+            threads.start()
+        # Again: twistd may have changed user or root directory since.
+        check_directory(self.settings, REAL_FILES)
+        self._slot_keeping.load()
+        return self._supply.start()
+
+    def _for_a_while(self, ending: Deferred[Any]) -> Deferred[Any]:
+        """Return what fires when *ending* does, or when that takes too long; then it goes on by itself."""
+        waiting: Deferred[Any] = Deferred()
+        self._ending += 1
+
+        def ended(result: object) -> None:
+            self._ending -= 1
+            if not waiting.called:
+                waiting.callback(result)
+            elif isinstance(result, Failure):
+                self.log.failure("stopping failed", result)
+
+        ending.addBoth(ended)
+        return waiting.addTimeout(PROMPT_SHUTDOWN, self._reactor, onTimeoutCancel=lambda *_: None)
+
+    def _take_signals(self) -> None:
+        assert self._signals is not None, "they are ours"
+        if self.running:  # it may have been stopped before the reactor ran
+            self._signals.install()
+
     def _refuse(self, error: ConfigurationError) -> NoReturn:
         """Start no further: what was checked before no longer holds."""
+        self.log.critical("{error}", error=error.message)
         self._stop_listening()
         self._stop_http()
         self._stop_threads()

@@ -58,7 +58,13 @@ class SignalHandlers:
         self._terminating = self._draining = False
 
     def install(self) -> None:
-        """Take the signals over; in the reactor's thread, once it runs (starting it installs its own)."""
+        """
+        Take the signals over; in the reactor's thread, once it runs (starting it installs its own).
+
+        Harmless when repeated.
+        """
+        if self._previous:
+            return
         asks: dict[int, Callable[[], None]] = {
             signal.SIGHUP: self._service.reload,
             signal.SIGTERM: self._terminate,

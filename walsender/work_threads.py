@@ -62,13 +62,20 @@ class WorkThreads:
         """
         Begin to work.
 
-        :raises OSError: there is no descriptor left.
+        :raises OSError: there is no descriptor left, or no thread; nothing has been begun.
         """
         self._jobs = queue.SimpleQueue()
         results = self._results = _Results(self._reactor, self._count)
         self._begun = 0
-        for _ in range(self._count):
-            threading.Thread(target=_work, args=(self._jobs, results), name=self._name, daemon=True).start()
+        for number in range(self._count):
+            thread = threading.Thread(target=_work, args=(self._jobs, results), name=self._name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # so Python says it
+                for _ in range(number, self._count):
+                    results.thread_ended()
+                self.stop()
+                raise OSError(errno.EAGAIN, "there is no thread left") from error
 
     def stop(self) -> None:
         """Do what has come already, and no more."""
@@ -225,7 +232,7 @@ class _Results:
         os.eventfd_write(self._event, 1)
 
     def thread_ended(self) -> None:
-        """That was this thread's last; from that thread."""
+        """That was this thread's last, from that thread; or it has not begun."""
         with self._ending:  # or the descriptor is closed, and another's perhaps, before it is written to
             self.put(None, None)
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
+import os
+import pkgutil
 import re
 import signal
 import socket
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+from unittest import mock
 
 import pytest
 import pytest_twisted
@@ -180,6 +185,104 @@ async def test_directoryGone(place: Path, reactor: IServerReactor) -> None:
 
 def _threads() -> set[threading.Thread]:
     return {one for one in threading.enumerate() if one.name.startswith("walsender-")}
+
+
+def relay_settings(place: Path) -> Settings:
+    """Return settings of a relay whose upstream is not there."""
+    return Settings.load(
+        [
+            ("wal_directory", str(place / "wal")),
+            ("listen", "tcp:0:interface=127.0.0.1"),
+            ("primary_conninfo", f"host={place} port=1"),
+        ]
+    )
+
+
+@pytest.mark.parametrize("number", range(5))
+@pytest_twisted.ensureDeferred
+async def test_noDescriptorLeft(number: int, place: Path, reactor: IServerReactor) -> None:
+    """A start for which the system has not enough is refused as any other, and leaves nothing behind."""
+    before = set(threading.enumerate())
+    service = WalSenderService(reactor, relay_settings(place))
+    eventfd, calls = os.eventfd, itertools.count()
+
+    def scarce(*arguments: int) -> int:
+        if next(calls) == number:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return eventfd(*arguments)
+
+    with (
+        mock.patch("os.eventfd", scarce),
+        pytest.raises(ConfigurationError, match="could not start: Too many open files"),
+    ):
+        service.startService()
+    assert next(calls) == number + 1
+    assert not service.running
+    wait_until(lambda: not _threads() - before, 30, "the service's threads to end")
+    service.startService()
+    await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_diskHangsAtTheEnd(place: Path, reactor: IServerReactor) -> None:
+    """Nobody waits long for a disk; the service can be started again when nothing waits for it any more."""
+    before = set(threading.enumerate())
+    for made, hanging in (
+        (settings(place), "walsender.source.follower.Follower.look"),
+        (relay_settings(place), "walsender.source.RelaySource._first_look"),
+    ):
+        answers = threading.Event()
+        look = pkgutil.resolve_name(hanging)
+
+        def hang(*arguments: Any, answers: Any = answers, look: Any = look, **more: Any) -> object:
+            answers.wait()
+            return look(*arguments, **more)
+
+        service = WalSenderService(reactor, made)
+        with mock.patch("walsender.service.PROMPT_SHUTDOWN", 0.1), mock.patch(hanging, hang):
+            service.startService()
+            await service.stopService()
+            with pytest.raises(ConfigurationError, match="could not start: what was under way"):
+                service.startService()
+        answers.set()
+        while service._ending:
+            await deferLater(reactor, 0.01)
+        wait_until(lambda: not _threads() - before, 30, "the service's threads to end")
+        service.startService()
+        await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
+async def test_signalsAfterARefusedStart(place: Path, reactor: IServerReactor) -> None:
+    """Whoever did not start has taken no signal, and gives them back after a start that went well."""
+    handlers = [signal.getsignal(number) for number in SIGNALS]
+    first = WalSenderService(reactor, relay_settings(place))
+    second = WalSenderService(reactor, relay_settings(place), handle_signals=True)
+    first.startService()
+    with pytest.raises(ConfigurationError, match="in use"):
+        second.startService()
+    assert [signal.getsignal(number) for number in SIGNALS] == handlers
+    await first.stopService()
+    second.startService()
+    assert all(signal.getsignal(number) not in handlers for number in SIGNALS)
+    await second.stopService()
+    assert [signal.getsignal(number) for number in SIGNALS] == handlers
+
+
+@pytest_twisted.ensureDeferred
+async def test_twoOfOneParent(place: Path, reactor: IServerReactor) -> None:
+    """Two directories are served by one program."""
+    (place / "other").mkdir()
+    make_wal(place / "other" / "wal")
+    parent = MultiService()
+    services = [WalSenderService(reactor, settings(each)) for each in (place, place / "other")]
+    for service in services:
+        service.setServiceParent(parent)
+    parent.privilegedStartService()
+    parent.startService()
+    for service in services:
+        assert await identified(service) == b"IDENTIFY_SYSTEM\0"
+    await parent.stopService()
 
 
 @pytest_twisted.ensureDeferred

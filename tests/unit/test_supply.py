@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from walsender.errors import WalFileError
 from walsender.settings import Settings
-from walsender.supply import ISupply, directory, make_supply, parts, relay
+from walsender.supply import directory, make_supply, parts, relay
 from walsender.upstream import NotReceiving
 
 if TYPE_CHECKING:
@@ -114,31 +114,17 @@ class HungDiskTests(SynchronousTestCase):
         self.assertGreater(stuck[0], 0)
         self.assertEqual(0, found.timings.stuck())
 
-    def given_up(self, found: ISupply) -> None:
-        """Check that whoever stops it may give up waiting."""
-        clock = Clock()
-        stopped = found.stop().addTimeout(2, clock, onTimeoutCancel=lambda *_: None)
-        self.assertNoResult(stopped)
-        clock.advance(2)
-        self.successResultOf(stopped)
-
     def test_stopWhileACommitHangs(self) -> None:
-        """Nobody waits for its thread then; the lock stays, as somebody may be writing still."""
+        """The lock stays, as somebody may be writing still, until that has ended."""
         found = self.relay()
         found.start()
         lock = found._lock
         assert lock is not None
-        self.addCleanup(lock.release)
-        self.patch(found._receiver, "stop", Deferred)
-        self.given_up(found)
+        hangs: Deferred[None] = Deferred()
+        self.patch(found._thread, "run", lambda _: hangs)
+        stopped = found.stop()
+        self.assertNoResult(stopped)
         self.assertIs(lock, found._lock)
-
-    def test_stopWhileFetchingHangs(self) -> None:
-        """Whatever it goes on with, when it is waited for no longer."""
-        other = directory.DirectorySupply(
-            cast("Any", Clock()), self.settings(), HungThreads().run, cast("Any", [])
-        )
-        for found in (self.relay(), other):
-            hangs: Deferred[Any] = Deferred().addErrback(lambda _: Deferred())
-            self.patch(found._fetching, "stop", lambda hangs=hangs: hangs)
-            self.given_up(found)
+        hangs.callback(None)
+        self.successResultOf(stopped)
+        self.assertIsNone(found._lock)

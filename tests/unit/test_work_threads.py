@@ -63,6 +63,31 @@ class ThreadTestCase(SynchronousTestCase):
         return self.successResultOf(deferred)
 
 
+class StartTests(SynchronousTestCase):
+    """Starting where the system has not enough."""
+
+    def test_noThreadLeft(self) -> None:
+        """Those threads that have begun end, and nothing is watched any more."""
+        reactor = _Reactor()
+        begun: list[threading.Thread] = []
+        begin = threading.Thread.start
+
+        def start(thread: threading.Thread) -> None:
+            if len(begun) == 2:
+                raise RuntimeError("can't start new thread")
+            begin(thread)
+            begun.append(thread)
+
+        self.patch(threading.Thread, "start", start)
+        threads = WorkThreads(reactor, "worker", 4)  # type: ignore[arg-type]
+        self.assertEqual(errno.EAGAIN, self.assertRaises(OSError, threads.start).errno)
+        for thread in begun:
+            thread.join(DEADLINE_S)
+            self.assertFalse(thread.is_alive())
+        while reactor.readers:
+            reactor.turn()
+
+
 class WorkThreadsTests(ThreadTestCase):
     """What is to be done is done, one thing after another."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.defer import DeferredList
+
 from walsender.retention import archive_availability
 from walsender.source import DirectorySource, Fetching, HistorySearch, TemporaryShelf
 from walsender.source.notifier import DirectoryNotifier
@@ -11,7 +13,7 @@ from walsender.timings import TimedFiles, Timings
 from walsender.wal import REAL_FILES
 from walsender.work_threads import WorkThreads
 
-from .parts import Archive, all_of, calls_soon, directory_mode
+from .parts import Archive, calls_soon, directory_mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -58,13 +60,18 @@ class DirectorySupply:
     def start(self) -> Deferred[None]:
         """See `ISupply`."""
         self._thread.start()
-        self._archive.start()
+        try:
+            self._archive.start()
+        except OSError:
+            self._thread.stop()
+            raise
         self._fetching.start()
         return self.source.start()
 
     def stop(self) -> Deferred[None]:
         """See `ISupply`."""
-        return all_of(self._fetching.stop(), self.source.stop()).addBoth(self._stopped)
+        ended: Deferred[Any] = DeferredList([self._fetching.stop(), self.source.stop()])
+        return ended.addCallback(self._stopped)
 
     def _stopped(self, _: object) -> None:
         self._archive.stop()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
-
-from twisted.internet.defer import Deferred, DeferredList
+from typing import TYPE_CHECKING, Final
 
 from walsender.errors import ConfigurationError, WalsenderError
 from walsender.restore_command import RestoreCommand
@@ -34,18 +32,6 @@ def calls_soon(reactor: IServerReactor) -> Callable[[Callable[[], object]], None
         reactor.callFromThread(function)
 
     return call_soon
-
-
-def all_of(*endings: Deferred[None]) -> Deferred[Any]:
-    """
-    Return what fires when all of *endings* have.
-
-    Who cancels it waits for none of them any more, nor for what was to come then: one may hang, and so may
-    what it goes on with when it is cancelled.
-    """
-    ended: Deferred[Any] = Deferred()
-    DeferredList(endings).chainDeferred(ended)
-    return ended
 
 
 class Archive:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
 
 from walsender.errors import ConfigurationError, WalFileError, WalsenderError
@@ -21,7 +21,7 @@ from walsender.upstream import ReceiverSettings, UpstreamFetcher, WalReceiver
 from walsender.wal import REAL_FILES
 from walsender.work_threads import WorkThreads
 
-from .parts import Archive, all_of, calls_soon, complaint, directory_mode
+from .parts import Archive, calls_soon, complaint, directory_mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -144,8 +144,12 @@ class RelaySupply:
         except ConfigurationError as error:
             raise wal_directory_error(self._settings, error) from error
         self._stopping = False
-        self._thread.start()
-        self._archive.start()
+        try:
+            self._thread.start()
+            self._archive.start()
+        except OSError:
+            self._stopped(None)
+            raise
         self._fetching.start()
         self._filling.start()
         self._upstream.start()
@@ -191,7 +195,7 @@ class RelaySupply:
             self._look_again = None
         fetching = [self._filling.stop(), self._fetching.stop()]
         self._upstream.stop()
-        ended = all_of(self._remover.stop(), *fetching, self._receiver.stop())
+        ended: Deferred[Any] = DeferredList([self._remover.stop(), *fetching, self._receiver.stop()])
         return ended.addCallback(self._wait_for_thread).addCallback(self._stopped)
 
     def _wait_for_thread(self, _: object) -> Deferred[None] | None:
