@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from protocol_helpers import LOCAL, ClockReactor, ColdPageCache, RecordedFactory
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 
 from walsender.auth import LocalAuthorizer
 from walsender.sender.kernel_consumer import KernelConsumer
@@ -84,7 +84,7 @@ class HeldThreads:
         jobs, self.jobs = self.jobs, []
         while jobs:
             done, job = jobs.pop()
-            done.callback(job())
+            maybeDeferred(job).chainDeferred(done)
 
 
 class SendfileFactory(RecordedFactory):

@@ -115,6 +115,15 @@ class SendingTests(KernelConsumerTestCase):
         peer.transport.deliver(query("START_REPLICATION 0/2FFFF0"))
         self.assertWal(0x2FFFF0, END, peer.run())
 
+    def test_noDescriptorForAnEndedStream(self) -> None:
+        """A stream that has ended before its first byte needs none: the session goes on."""
+        peer = self.peer(0x200000)
+        peer.transport.deliver(COPY_DONE)
+        with mock.patch.object(socket.socket, "dup", side_effect=OSError(errno.EMFILE, "no more")):
+            self.assertEqual(b"WcCCZ", kinds(peer.run()))
+        peer.transport.deliver(query("START_REPLICATION 0/2FFFF0"))
+        self.assertWal(0x2FFFF0, END, peer.run())
+
     def test_nothingOvertakesTheTransport(self) -> None:
         """WAL waits until the transport has sent its last byte."""
         peer = self.peer(None)
@@ -344,6 +353,41 @@ class EndTests(KernelConsumerTestCase):
         self.assertTrue(peer.transport.disconnected)
         self.assertIs(State.CLOSED, peer.states[-1])
         self.assertEqual([], logged)
+
+    def test_mistake(self) -> None:
+        """What nobody has foreseen ends its own connection, where half a message may be on its way."""
+        peer = self.peer(0x200000)
+        peer.run()
+        told = mock.Mock()
+        peer.source.subscribe(told)
+        with mock.patch.object(ModernDialect, "wal_header", side_effect=ZeroDivisionError("planted")):
+            peer.source.grow(END + 0x20)
+        told.wal_grew.assert_called_once()
+        self.assertEndedByMistake(peer)
+
+    def test_mistakeAfterOpening(self) -> None:
+        """The same, where the reactor has it from a thread."""
+        peer = self.peer(None)
+        peer.source.holding = True
+        peer.transport.deliver(query("START_REPLICATION 0/200000"))
+        peer.run()
+        with mock.patch.object(ModernDialect, "wal_header", side_effect=ZeroDivisionError("planted")):
+            peer.source.release()
+        self.assertEndedByMistake(peer)
+
+    def test_mistakeAfterReading(self) -> None:
+        """The same, with what had to be read from the disk."""
+        with mock.patch.object(KernelConsumer, "_warmed", side_effect=ZeroDivisionError("planted")):
+            peer = self.peer(0x200000, cold=True)
+            peer.run()
+        self.assertEndedByMistake(peer)
+
+    def assertEndedByMistake(self, peer: Peer) -> None:
+        """Check that the connection has been aborted, and that the log has the mistake, once."""
+        self.assertTrue(peer.transport.aborted)
+        self.assertEqual([], peer.reactor.writers)
+        gc.collect()  # what nobody has taken care of would be logged then
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     def test_truncatedFile(self) -> None:
         """A file that ends inside a message aborts the connection."""

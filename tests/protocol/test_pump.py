@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from unittest import mock
 
 from descriptor_helpers import open_descriptors
 from kernel_consumer_helpers import HeldThreads, Peer
@@ -119,6 +120,14 @@ class PumpTests(KernelConsumerTestCase):
             peer.source.close()
             peer.close()
             self.assertLessEqual(open_descriptors(), before, name)
+
+    def test_mistake(self) -> None:
+        """What nobody has foreseen costs the connection, whichever thread meets it."""
+        peer = self.pumped(0x100000)
+        with mock.patch("os.splice", side_effect=ZeroDivisionError("planted")):
+            self.threads.work()
+        self.assertTrue(peer.transport.aborted)
+        self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     def test_peerGone(self) -> None:
         """A thread that finds nobody at the other end has the connection ended, quietly."""

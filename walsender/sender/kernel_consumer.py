@@ -236,7 +236,10 @@ class KernelConsumer:
             self._without_socket = True
             self._transport.write(self._tail)
             self._tail = b""
-            self._producer.cannot_send(error)
+            if self._finished is not None:  # there was nothing to send any more
+                self._hand_back()
+            else:
+                self._producer.cannot_send(error)
             return
         self._load.over_tcp = self._socket.family != socket.AF_UNIX
         self._go_on()
@@ -323,7 +326,9 @@ class KernelConsumer:
         assert self._cold.piece is not None, "it is of a file"
         self._warming = True
         self._stop_watching()
-        self._page_cache.warm(self._cold.piece).addCallback(self._warmed)
+        assert self._producer is not None, "only an open consumer sends"
+        warmed = self._page_cache.warm(self._cold.piece).addCallback(self._warmed)
+        warmed.addErrback(self._producer.mistake)
 
     def _warmed(self, _: object) -> None:
         self._warming = False
@@ -353,7 +358,9 @@ class KernelConsumer:
         self._pause()
         self._stop_watching()
         self._pumping = True
-        run(self._load.pump, self._socket, self._pipes).addCallback(self._pumped)
+        assert self._producer is not None, "only an open consumer sends"
+        pumped = run(self._load.pump, self._socket, self._pipes).addCallback(self._pumped)
+        pumped.addErrback(self._producer.mistake)
 
     def _pumped(self, error: Exception | None) -> None:
         """A thread has done what could be done of the load."""

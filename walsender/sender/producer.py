@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from walsender.clocks import time_of_day
@@ -33,8 +34,6 @@ from walsender.source import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from twisted.python.failure import Failure
 
     from walsender.sender.interfaces import IStreamOwner, IWalConsumer
     from walsender.source import NewestWal
@@ -211,6 +210,12 @@ class WalProducer:
         """The consumer lacks something of the system's; nothing has been sent."""
         self._fail(OutOfResources(f"could not take over the connection: {error.strerror}"))
 
+    def mistake(self, failure: Failure) -> None:
+        """Something unforeseen has happened, perhaps inside a message: it costs this connection only."""
+        self._log.failure("sending WAL failed", failure)
+        self.stopProducing()
+        self._owner.stream_broken(WalsenderError("internal error"))
+
     # Sending by a permit
 
     def _lend(self) -> None:
@@ -274,6 +279,8 @@ class WalProducer:
         try:
             while not (self._paused or self._stopped or self._opening) and self._step():
                 pass
+        except Exception:  # noqa: BLE001 (who told us of new WAL has others to tell)
+            self.mistake(Failure())
         finally:
             self._running = False
         if not (self.level or self._stopped):

@@ -65,7 +65,8 @@ class TransportConsumer:
         assert self._producer is not None, "a closed consumer's producer has been stopped"
         self._reading = True
         self._producer.pauseProducing()
-        self._page_cache.warm(piece).addCallback(self._warmed, prefix, piece)
+        warmed = self._page_cache.warm(piece).addCallback(self._warmed, prefix, piece)
+        warmed.addErrback(self._producer.mistake)
 
     def write(self, data: bytes) -> None:
         """See `IWalConsumer`."""
