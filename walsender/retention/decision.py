@@ -34,7 +34,8 @@ class Limits:
     How much WAL is kept, in bytes.
 
     :ivar keep: ``wal_keep_size``: so much before the flush position; ``None``: all there is.
-    :ivar slots: ``max_slot_wal_keep_size``: no more than so much for slots; ``None``: what they need.
+    :ivar slots: ``max_slot_wal_keep_size``: no more than so much for slots, and for connected standbys;
+        ``None``: what they need.
     """
 
     keep: int | None = None
@@ -90,9 +91,14 @@ def kept_for_slots(demand: Demand, limits: Limits) -> int:
     """Return the number of the first segment that a slot may still need; a slot below it loses its WAL."""
     current = demand.number(demand.flush)
     needed = min((demand.number(position) for position in demand.restart.values()), default=current)
-    if limits.slots is not None:
-        needed = max(needed, current - limits.slots // demand.segment_size)
-    return min(needed, current, kept_anyway(demand, limits))
+    return min(max(needed, _limit(demand, limits)), current, kept_anyway(demand, limits))
+
+
+def _limit(demand: Demand, limits: Limits) -> int:
+    """Return the first segment that is kept for one who is behind, by number; 0: there is no limit."""
+    if limits.slots is None:
+        return 0
+    return max(0, demand.number(demand.flush) - limits.slots // demand.segment_size)
 
 
 def lost_slots(demand: Demand, limits: Limits) -> tuple[str, ...]:
@@ -105,7 +111,9 @@ def holder(demand: Demand, limits: Limits) -> Holder:
     """
     Return what the first segment is that must be kept, and because of whom.
 
-    Slots that are past the limit count too: they are invalidated first, and asked about again.
+    Slots that are past the limit count too: they are invalidated first, and asked about again.  A connected
+    standby counts up to the limit: without one, anybody who is let in and does not read would hold all
+    WAL, for as long as there is room, and then all commits that wait for us.
     """
     if limits.keep is None:
         return Holder(0, '"wal_keep_size", which is -1')
@@ -117,7 +125,8 @@ def holder(demand: Demand, limits: Limits) -> Holder:
         for name, position in sorted(demand.needed.items())
     ]
     if demand.standby is not None:
-        holders.append(Holder(demand.number(demand.standby), "a connected standby"))
+        standby = max(demand.number(demand.standby), _limit(demand, limits))
+        holders.append(Holder(standby, "a connected standby"))
     holders.append(Holder(kept_anyway(demand, limits), '"wal_keep_size"'))
     return min(holders, key=lambda one: one.number)
 

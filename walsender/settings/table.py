@@ -154,7 +154,7 @@ SETTINGS: Final = (
         "max_slot_wal_keep_size",
         Integer(-1, MAX_INTEGER, "MB"),
         "SIZE",
-        "relay: keep no more than so much WAL for replication slots; -1: as much as they need",
+        "relay: keep no more than so much WAL for replication slots and standbys; -1: as much as they need",
         "-1",
     ),
     Setting(

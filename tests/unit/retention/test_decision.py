@@ -49,6 +49,10 @@ class HolderTests(SynchronousTestCase):
             (demand(a=31 * MIB, b=30 * MIB), none, 30, 'replication slot "b"'),
             (demand(standby=20 * MIB, a=30 * MIB), none, 20, "a connected standby"),
             (demand(standby=90 * MIB, a=90 * MIB), none, 49, "the newest WAL itself"),
+            (demand(standby=20 * MIB), Limits(keep=0, slots=10 * MIB), 40, "a connected standby"),
+            (demand(standby=45 * MIB), Limits(keep=0, slots=10 * MIB), 45, "a connected standby"),
+            (demand(standby=20 * MIB), Limits(keep=12 * MIB, slots=10 * MIB), 38, '"wal_keep_size"'),
+            (demand(standby=MIB), Limits(keep=0, slots=99 * MIB), 1, "a connected standby"),
             (demand(3 * MIB + 1), keep_4, 0, '"wal_keep_size"'),
             (Demand(MIB, 50 * MIB, 42 * MIB + 1), none, 41, "the newest WAL itself"),
             (
@@ -63,10 +67,11 @@ class HolderTests(SynchronousTestCase):
 
     @given(demands(), LIMITS)
     def test_nobodyMissesAnything(self, demanded: Demand, limits: Limits) -> None:
-        """No byte that anybody needs is before what is kept, whatever the limit for slots."""
+        """No byte that anybody needs is before what is kept; of a standby, none that is within the limit."""
         first = holder(demanded, limits).number * MIB
         needed = [*demanded.needed.values(), demanded.flush - 1, demanded.receiving - 1]
-        needed += [] if demanded.standby is None else [demanded.standby]
+        if demanded.standby is not None:
+            needed.append(max(demanded.standby, 0 if limits.slots is None else demanded.flush - limits.slots))
         self.assertLessEqual(first, min(needed))
         if limits.keep is None:
             self.assertEqual(0, first)
@@ -79,6 +84,7 @@ class HolderTests(SynchronousTestCase):
         first = holder(demanded, limits).number
         needed = list(demanded.needed.values())
         needed += [] if demanded.standby is None else [demanded.standby]
+        needed += [] if limits.slots is None else [max(0, demanded.flush // MIB - limits.slots // MIB) * MIB]
         newest = max(0, (min(demanded.flush, demanded.receiving) - 1) // MIB - 1)  # and the one before
         kept = 0 if limits.keep is None else max(0, demanded.flush // MIB - limits.keep // MIB)
         self.assertIn(first, {kept, newest, *(position // MIB for position in needed)})
