@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from typing import TYPE_CHECKING
+from unittest import mock
 
 from kernel_consumer_helpers import Peer
 from protocol_helpers import (
@@ -20,6 +21,8 @@ from protocol_helpers import (
 )
 from stream_helpers import END, StreamTestCase
 
+from walsender.sender import WalSenderFactory
+from walsender.sender.connection_log import LINES_A_MINUTE
 from walsender.sender.states import MODERN, State
 from walsender.wire.dialect import ModernDialect
 
@@ -150,6 +153,14 @@ class NothingTests(CancelTestCase):
         self.assertUntouched(lambda pid, key: (pid, key[:-1] + bytes([key[-1] ^ 1])))
         self.assertUntouched(lambda pid, key: (pid, key[:4]))
         self.assertUntouched(lambda pid, key: (pid, key + b"\0"))
+
+    def test_manyFromStrangers(self) -> None:
+        """What anybody can ask for fills no log."""
+        server = self.server()
+        with mock.patch.object(WalSenderFactory, "_log") as log:
+            for process_id in range(100):
+                self.cancel(server, 1 << 20 | process_id, b"nobody's")
+        self.assertEqual(LINES_A_MINUTE, log.info.call_count)
 
     def test_wrongProcess(self) -> None:
         """A key is good for its own session only."""

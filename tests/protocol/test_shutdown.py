@@ -56,6 +56,17 @@ class PromptTests(ShutdownTestCase):
         """Without connections it is over at once."""
         self.successResultOf(self.server.factory.shut_down())
 
+    def test_startedAgain(self) -> None:
+        """Whoever opens a port of the factory again lets clients in again."""
+        factory = self.server.factory
+        factory.doStart()
+        factory.shut_down()
+        factory.doStop()
+        self.assertTrue(factory.stopping)
+        factory.doStart()
+        self.assertFalse(factory.stopping)
+        factory.doStop()
+
     def test_beforeStartup(self) -> None:
         """A connection that has said nothing yet is ended at once, even if a handshake is under way."""
         for drain in False, True:

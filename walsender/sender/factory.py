@@ -222,6 +222,10 @@ class WalSenderFactory(Factory):
                 count=self._driven_out,
             )
 
+    def startFactory(self) -> None:
+        """Let clients in, after `shut_down` again."""
+        self.stopping = False
+
     def limit_descriptors(self, limit: int, others: int = 0) -> None:
         """
         Let no more clients wait than descriptors are left for, so that those who are in never lack any.
@@ -266,11 +270,14 @@ class WalSenderFactory(Factory):
         """
         connection = self._by_process.get(request.process_id)
         if connection is None or connection.session is None:
-            self._log.info("PID {pid} in cancel request did not match any process", pid=request.process_id)
+            complaint = "PID {pid} in cancel request did not match any process"
         elif compare_digest(connection.session.cancel_key, request.key):
             connection.cancel()
+            return
         else:
-            self._log.info("wrong key in cancel request for process {pid}", pid=request.process_id)
+            complaint = "wrong key in cancel request for process {pid}"
+        if self.strangers.permits():
+            self._log.info(complaint, pid=request.process_id)
 
     def terminate(self, process_id: int) -> bool:
         """End a connection, a stream at its message boundary; return whether there is one of that number."""
