@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.python.failure import Failure
 
 from walsender.preflight import listen_error
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
-    from twisted.python.failure import Failure
 
     from walsender.errors import ConfigurationError
     from walsender.settings import Settings
@@ -39,15 +39,17 @@ class Ports:
         Listen, and return what went wrong.
 
         Nothing is raised in a callback, as what ends the program would be: a Deferred keeps even SystemExit
-        to itself.  Twisted's endpoints answer at once.
+        to itself.  Twisted's endpoints answer at once; another's that does not is refused.
         """
         refused: list[ConfigurationError] = []
-
-        def failed(failure: Failure, description: str) -> None:
-            refused.append(listen_error(self._settings, description, failure, self._parameter))
-
         for description, endpoint, factory in endpoints:
-            endpoint.listen(factory).addCallbacks(self._open.append, failed, errbackArgs=(description,))
+            answer = _Answer()
+            endpoint.listen(factory).addCallbacks(answer.port_opened, answer.failed)
+            if answer.port is not None:
+                self._open.append(answer.port)
+            else:
+                answer.too_late = True
+                refused.append(listen_error(self._settings, description, answer.failure, self._parameter))
         return refused
 
     def addresses(self) -> list[str]:
@@ -58,6 +60,24 @@ class Ports:
         """Listen no more; fires when that is so.  Harmless when repeated."""
         ports, self._open = self._open, []
         return DeferredList([maybeDeferred(port.stopListening) for port in ports])
+
+
+class _Answer:
+    """What an endpoint says; a port that comes when nobody waits for it any more is closed."""
+
+    def __init__(self) -> None:
+        self.port: IListeningPort | None = None
+        self.failure = Failure(TimeoutError("it does not answer at once"))
+        self.too_late = False
+
+    def port_opened(self, port: IListeningPort) -> Deferred[Any] | None:
+        if self.too_late:
+            return maybeDeferred(port.stopListening)
+        self.port = port
+        return None
+
+    def failed(self, failure: Failure) -> None:
+        self.failure = failure
 
 
 def _address_text(address: object) -> str:
