@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Final
 from walsender.lazily import attribute_of
 
 if TYPE_CHECKING:
-    from walsender.auth import ConnectionRequest, IAuthenticationClient, IAuthorizer, LocalAuthorizer
+    from walsender.auth import (
+        Authenticated,
+        ConnectionRequest,
+        IAuthenticationClient,
+        IAuthorizer,
+        LocalAuthorizer,
+        TlsInfo,
+    )
     from walsender.errors import (
         ConfigurationError,
         InvalidAuthorization,
@@ -25,9 +32,13 @@ if TYPE_CHECKING:
     from walsender.service import WalSenderService
     from walsender.settings import Settings
     from walsender.source import IWalSource, IWalSubscriber, OpenSegment, SegmentUnavailable, TimelineEnd
+    from walsender.wire import PASSWORD_MESSAGES, AuthenticationRequest, MessageRules
 
 __all__ = [
     "LSN",
+    "PASSWORD_MESSAGES",
+    "Authenticated",
+    "AuthenticationRequest",
     "ConfigurationError",
     "ConnectionRequest",
     "Geometry",
@@ -37,11 +48,13 @@ __all__ = [
     "IWalSubscriber",
     "InvalidAuthorization",
     "LocalAuthorizer",
+    "MessageRules",
     "OpenSegment",
     "SegmentUnavailable",
     "Settings",
     "StartPositionRefused",
     "TimelineEnd",
+    "TlsInfo",
     "WalFileMissing",
     "WalSenderFactory",
     "WalSenderService",
@@ -50,7 +63,14 @@ __all__ = [
 
 # Importing any room runs this file first; who needs `walsender.lsn` must not get Twisted with it.
 _HOMES: Final = {
-    "auth": ("ConnectionRequest", "IAuthenticationClient", "IAuthorizer", "LocalAuthorizer"),
+    "auth": (
+        "Authenticated",
+        "ConnectionRequest",
+        "IAuthenticationClient",
+        "IAuthorizer",
+        "LocalAuthorizer",
+        "TlsInfo",
+    ),
     "errors": (
         "ConfigurationError",
         "InvalidAuthorization",
@@ -63,6 +83,7 @@ _HOMES: Final = {
     "service": ("WalSenderService",),
     "settings": ("Settings",),
     "source": ("IWalSource", "IWalSubscriber", "OpenSegment", "SegmentUnavailable", "TimelineEnd"),
+    "wire": ("PASSWORD_MESSAGES", "AuthenticationRequest", "MessageRules"),
 }
 
 

@@ -145,6 +145,10 @@ class Geometry:
         """Return the position of the first byte of a segment."""
         return segment_number * self.segment_size
 
+    def segment_end(self, position: int) -> int:
+        """Return where the segment that holds the byte at *position* ends."""
+        return (self.segment_number(position) + 1) * self.segment_size
+
     def page_start(self, position: int) -> int:
         """Return *position* rounded down to the start of its page."""
         return position & -self.page_size

@@ -7,11 +7,13 @@ import signal
 import sys
 import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+from unittest import mock
 
 import pytest
 from twistd_helpers import Twistd, make_wal, small_place
 
+from walsender.source.permits import Permits
 from walsender.testing.postgres import free_port
 from walsender.testing.processes import ChildProcess, source_environment, wait_until
 from walsender.testing.raw_client import RawClient
@@ -116,3 +118,12 @@ def test_tests(place: Path) -> None:
     ) as trial:
         assert trial.wait(60) == 0, trial.log_text()
         assert "PASSED (successes=5)" in trial.log_text()
+
+
+def test_nothingPassesTheDelay() -> None:
+    """The delayed source over a relay lets nobody send what is new at once."""
+    namespace: dict[str, Any] = {}
+    exec(dict(FILE.findall(PAGE))["delayed.py"], namespace)
+    relayed = mock.Mock(permits=Permits(), newest=object())
+    delayed = namespace["DelayedSource"](None, relayed, 30)
+    assert delayed.permits is delayed.newest is None

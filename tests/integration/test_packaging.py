@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -126,3 +127,23 @@ def test_compatible_editable_installation_is_known_to_twistd(source: Path, tmp_p
     """The editable form that the README names lets twistd find the plugin."""
     programs = install(tmp_path, "--config-settings", "editable_mode=compat", "--editable", source)
     assert "walsender" in twistd_commands(programs, tmp_path)
+
+
+def test_source_distribution_is_the_project(source: Path, tmp_path: Path) -> None:
+    """It has what its README speaks of: tests, documents and samples as well as the program."""
+    for name in ("benchmarks", "docs", "etc", "tests"):
+        shutil.copytree(ROOT / name, source / name, dirs_exist_ok=True)
+    programs = install(tmp_path, "build")
+    run([programs / "python", "-m", "build", "--sdist", "--outdir", tmp_path, source], tmp_path)
+    (built,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = {"README.md", "CHANGELOG.md", "LICENSE", "tox.ini", "pyproject.toml", PLUGIN}
+    wanted |= {
+        str(path.relative_to(ROOT))
+        for folder in ("benchmarks", "docs", "etc", "tests", "walsender")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    assert wanted <= names
+    assert not [name for name in names if name.endswith(".pyc")]

@@ -13,6 +13,9 @@ from walsender.testing.processes import source_environment
 
 PUBLIC = {
     "LSN",
+    "PASSWORD_MESSAGES",
+    "Authenticated",
+    "AuthenticationRequest",
     "ConfigurationError",
     "ConnectionRequest",
     "Geometry",
@@ -22,11 +25,13 @@ PUBLIC = {
     "IWalSubscriber",
     "InvalidAuthorization",
     "LocalAuthorizer",
+    "MessageRules",
     "OpenSegment",
     "SegmentUnavailable",
     "Settings",
     "StartPositionRefused",
     "TimelineEnd",
+    "TlsInfo",
     "WalFileMissing",
     "WalSenderFactory",
     "WalSenderService",

@@ -232,7 +232,7 @@ class WalProducer:
             or self._at_boundary is not None
         ):
             return
-        segment_end = self._geometry.segment_start(self._geometry.segment_number(position) + 1)
+        segment_end = self._geometry.segment_end(position)
         if not self._cursor.covers(position, segment_end):
             return
         until = self._dialect.message_end(position, segment_end, self._geometry, self._consumer.read_size)

@@ -290,16 +290,12 @@ class _Search:
             self._next, self._last = chain.following, chain.last
         if chain.stop is Stop.SWITCH:
             assert chain.last is not None  # the switch record itself
-            self._next = self._segment_end(chain.last)
+            self._next = self._geometry.segment_end(chain.last)
             self._position = max(self._position, self._switch_tail(chain.following))
             return self._position == self._next
         if chain.stop is Stop.INCOMPLETE and self._close_segment(valid_end):
             self._next = chain.following
         return False
-
-    def _segment_end(self, position: int) -> int:
-        """Return where the segment that holds the byte at *position* ends."""
-        return self._geometry.segment_start(self._geometry.segment_number(position) + 1)
 
     def _walk_headers(self, page: int) -> int:
         """Return the first page from *page* on that is not there, or goes back to an older timeline."""
@@ -318,7 +314,7 @@ class _Search:
         it is a recycled one, and the unfinished record will be overwritten.
         """
         number = self._geometry.segment_number(valid_end - 1)
-        if self._segment_end(valid_end - 1) != valid_end:
+        if self._geometry.segment_end(valid_end - 1) != valid_end:
             return False
         file = self._pages.segment(number)
         if file is None or not file.complete or self._pages.segment(number + 1) is not None:
@@ -332,7 +328,7 @@ class _Search:
 
         In a segment that can still grow, what follows must be what the server writes there.
         """
-        end = self._segment_end(position - 1)
+        end = self._geometry.segment_end(position - 1)
         file = self._pages.segment(self._geometry.segment_number(position - 1))
         if file is None:
             return position

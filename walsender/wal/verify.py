@@ -79,7 +79,7 @@ class _Verification:
             position, last = chain.following, chain.last
             if chain.stop is Stop.SWITCH:
                 assert last is not None, "the switch record itself"
-                position = self._segment_end(last)
+                position = self._geometry.segment_end(last)
                 if position < self._last_place:
                     continue
             elif position < self._last_place:
@@ -101,11 +101,8 @@ class _Verification:
 
     def _limit(self, position: int) -> int:
         """Return the first page that no record which begins at *position* or before the end can be on."""
-        last = self._segment_end(max(position, self._end.position))
+        last = self._geometry.segment_end(max(position, self._end.position))
         return last + self._pages.identity.format.max_record_size
-
-    def _segment_end(self, position: int) -> int:
-        return self._geometry.segment_start(self._geometry.segment_number(position) + 1)
 
     def _check_behind(self, position: int, chain: Chain) -> None:
         """
@@ -144,7 +141,7 @@ class _Verification:
         """Refuse the record, or what stands in its place, at the end of *chain*."""
         if chain.stop is Stop.SWITCH:
             assert chain.last is not None, "the switch record itself"
-            self._refuse(self._segment_end(chain.last), "WAL page is missing or not valid" + more)
+            self._refuse(self._geometry.segment_end(chain.last), "WAL page is missing or not valid" + more)
         begin = self._records.begin_of(chain.following)
         if chain.stop is Stop.INCOMPLETE:
             # Not the record is wrong but the first page that is not there, or not whole.
