@@ -10,6 +10,7 @@ Source: PostgreSQL, src/backend/access/transam/xlogarchive.c, RestoreArchivedFil
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -38,6 +39,9 @@ _PATIENCE: Final = 1.0  # seconds
 _HIGHEST_NOT_FOUND: Final = 125
 
 _LAST_WORDS: Final = 1000  # bytes
+# Those that run, by their leaders; of one that is listed the number is not another's.
+_running: Final[set[int]] = set()
+
 _PLACEHOLDER: Final = re.compile("%(.?)", re.DOTALL)
 
 
@@ -67,6 +71,13 @@ def fill_in(command: str, name: str, path: str) -> str:
         return values[letter]
 
     return _PLACEHOLDER.sub(value, command)
+
+
+def kill_commands() -> None:
+    """Kill all commands that run, with what they have started; out of a signal's handler, too."""
+    for process_id in tuple(_running):
+        with contextlib.suppress(OSError):
+            os.killpg(process_id, signal.SIGKILL)
 
 
 class RestoreCommand:
@@ -137,10 +148,12 @@ class _Run:
                 if self._stopped:
                     return -signal.SIGTERM, ""
                 process = self._process = self._start(output)
+                _running.add(process.pid)
             # Not reaped before nobody can signal it any more: the number may be another's then.
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
             with self._lock:
                 self._process = None
+                _running.discard(process.pid)
                 status = process.wait()
             return status, _last_words(output)
 

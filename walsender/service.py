@@ -36,6 +36,7 @@ from walsender.preflight import (
     http_endpoints,
 )
 from walsender.reloading import Configuration
+from walsender.restore_command import kill_commands
 from walsender.sender import IServerReactor, Logged, WalSenderFactory
 from walsender.settings.description import describe
 from walsender.settings.secrets import without_password
@@ -321,6 +322,10 @@ class WalSenderService(Service):
         """Drop all connections at once."""
         self.log.info("dropping all connections")
         self.factory.abort()
+
+    def kill_commands(self) -> None:
+        """See `walsender.signals.IControllable`."""
+        kill_commands()
 
     def reload(self) -> None:
         """Read the configuration again and take over what can be changed while running."""

@@ -4,7 +4,7 @@ What signals mean to the program, as PostgreSQL's postmaster and walsender have 
 * SIGHUP: read the configuration again.
 * SIGTERM, SIGINT: end the streams in good order and exit with status 0; a second one drops everything.
 * SIGUSR2: send all WAL and wait for the standbys first.
-* SIGQUIT: exit with status 2 at once.
+* SIGQUIT: exit with status 2 at once, after killing what ``restore_command`` has started.
 * SIGUSR1 rotates twistd's log file; without one it does nothing, where the system would end the process.
 
 twistd left to itself exits with 143 after SIGTERM, and a signal handler that does
@@ -42,6 +42,9 @@ class IControllable(Protocol):
     def reload(self) -> None:
         """Read the configuration again."""
 
+    def kill_commands(self) -> None:
+        """Kill what this process has started; called by a signal's handler."""
+
 
 class SignalHandlers:
     """
@@ -77,9 +80,7 @@ class SignalHandlers:
 
         for number in asks:
             self._previous[number] = signal.signal(number, received)
-        self._previous[signal.SIGQUIT] = signal.signal(
-            signal.SIGQUIT, lambda _number, _frame: os._exit(_IMMEDIATE_EXIT)
-        )
+        self._previous[signal.SIGQUIT] = signal.signal(signal.SIGQUIT, self._exit_at_once)
         if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
             # No SIG_IGN: what restore_command starts would inherit it.
             self._previous[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, lambda _number, _frame: None)
@@ -94,6 +95,10 @@ class SignalHandlers:
         while self._previous:
             number, previous = self._previous.popitem()
             signal.signal(number, previous)
+
+    def _exit_at_once(self, _number: int, _frame: object) -> None:
+        self._service.kill_commands()
+        os._exit(_IMMEDIATE_EXIT)
 
     def _terminate(self) -> None:
         if self._terminating:

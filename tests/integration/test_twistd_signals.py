@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import struct
@@ -273,6 +274,23 @@ def test_quit(start: Start) -> None:
         stage.twistd.signal(signal.SIGQUIT)
         assert standby.rest() == []
         assert stage.twistd.wait() == 2
+
+
+def test_quitWhileACommandRuns(start: Start) -> None:
+    """What SIGQUIT ends ends with what ``restore_command`` has started."""
+    with small_place() as elsewhere, adopting():
+        told = elsewhere / "processes"
+        os.mkfifo(told)
+        stage = start("--restore-command", f"sleep 1000 & echo $$ $! > {told}; wait")
+        with Standby("127.0.0.1", stage.twistd.port) as standby:
+            standby.ready().send(b"Q", b"START_REPLICATION 0/000000\0")
+            processes = told.read_text().split()
+            assert len(processes) == 2
+            stage.twistd.signal(signal.SIGQUIT)
+            assert stage.twistd.wait() == 2
+        for process in processes:
+            _, status = os.waitpid(int(process), 0)
+            assert os.WTERMSIG(status) == signal.SIGKILL
 
 
 def settings_lines(stage: Stage) -> list[str]:

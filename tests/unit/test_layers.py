@@ -135,6 +135,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "preflight",
         "reloading",
         "replication_slots",
+        "restore_command.kill_commands",
         "sender",
         "settings",
         "signals",
@@ -169,6 +170,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "service.WalSenderService",
         "settings.Settings",
         "source",
+        "wire",
     },
 }
 # The tools around the program may use all of it, but nobody starts it through twistd's Options.
