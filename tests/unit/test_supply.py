@@ -114,6 +114,22 @@ class HungDiskTests(SynchronousTestCase):
         self.assertGreater(stuck[0], 0)
         self.assertEqual(0, found.timings.stuck())
 
+    def test_feedbackAfterTheStart(self) -> None:
+        """That nobody needs anything is believed when everybody has had the time to come back."""
+        found = self.relay()
+        needs = iter([(0, 0), (7, 0), (0, 0), (0, 0)])
+        found._standbys_need = lambda: next(needs)
+        clock = cast("Clock", found._reactor)
+        clock.advance(1000)
+        found.start()
+        assert found._lock is not None
+        self.addCleanup(found._lock.release)
+        self.assertIsNone(found._known_needs())
+        self.assertEqual((7, 0), found._known_needs())
+        self.assertIsNone(found._known_needs())
+        clock.advance(60)
+        self.assertEqual((0, 0), found._known_needs())
+
     def test_stopWhileACommitHangs(self) -> None:
         """The lock stays, as somebody may be writing still, until that has ended."""
         found = self.relay()

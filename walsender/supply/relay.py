@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import Logger
@@ -38,6 +38,11 @@ if TYPE_CHECKING:
     from walsender.upstream.socket_watch import IUpstreamReactor
 
 
+# A standby that has lost us tries again every wal_retrieve_retry_interval, 5 s, and sees a machine that
+# is gone without a word after wal_receiver_timeout, 60 s.
+_RETURN: Final = 60.0  # seconds
+
+
 class RelaySupply:
     """
     WAL from an upstream.
@@ -67,6 +72,7 @@ class RelaySupply:
         run_commit = self.timings.timed(self._thread.run)
         self._lock: StateLock | None = None
         self._stopping = False
+        self._all_are_back = 0.0
         self._look_again: IDelayedCall | None = None
         self._looks_wrong = ""
         path = settings.wal_directory
@@ -130,8 +136,21 @@ class RelaySupply:
         except ConfigurationError as error:
             raise complaint(settings, "primary_conninfo", error) from error
 
-    def _feedback(self, settings: Settings) -> Callable[[], tuple[int, int]] | None:
-        return self._standbys_need if settings.hot_standby_feedback else None
+    def _feedback(self, settings: Settings) -> Callable[[], tuple[int, int] | None] | None:
+        return self._known_needs if settings.hot_standby_feedback else None
+
+    def _known_needs(self) -> tuple[int, int] | None:
+        """
+        Return what the standbys need; that they need nothing is not known before they could come back.
+
+        The upstream's slot remembers what we have said before a restart.  Taken back, rows would go that
+        a standby's query still sees.
+
+        Source: PostgreSQL, src/backend/replication/walreceiver.c, XLogWalRcvSendHSFeedback, which waits until
+        it knows what its own slots hold.
+        """
+        needed = self._standbys_need()
+        return needed if any(needed) or self._reactor.seconds() >= self._all_are_back else None
 
     def _check_room(self) -> None:
         """What is fetched at once must fit on the disk; in a thread."""
@@ -144,6 +163,7 @@ class RelaySupply:
         except ConfigurationError as error:
             raise wal_directory_error(self._settings, error) from error
         self._stopping = False
+        self._all_are_back = self._reactor.seconds() + _RETURN
         try:
             self._thread.start()
             self._archive.start()

@@ -122,8 +122,8 @@ class WalReceiver:
     """
     Receives WAL for as long as it runs.
 
-    :param feedback: returns what the standbys need, as 64-bit transaction ids, 0 for none; ``None``: do
-        not tell the upstream.
+    :param feedback: returns what the standbys need, as 64-bit transaction ids, 0 for none, or ``None`` while
+        that is not known; ``None``: the standbys' transactions do not concern the upstream.
     :param jitter: returns a number from 0 to 1, so that many relays do not come back at one moment.
     """
 
@@ -136,7 +136,7 @@ class WalReceiver:
         keeper: IWalKeeper,
         settings: ReceiverSettings,
         *,
-        feedback: Callable[[], tuple[int, int]] | None = None,
+        feedback: Callable[[], tuple[int, int] | None] | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._clock = clock
@@ -178,7 +178,7 @@ class WalReceiver:
         self,
         connector: IUpstreamConnector,
         settings: ReceiverSettings,
-        feedback: Callable[[], tuple[int, int]] | None,
+        feedback: Callable[[], tuple[int, int] | None] | None,
     ) -> None:
         """Go on with another upstream or other settings, at once."""
         self._connector, self._settings, self._feedback = connector, settings, feedback

@@ -57,7 +57,7 @@ class Reception:
     :param flushed: position up to which the timeline is durable here already.
     :param timeout: ``wal_receiver_timeout`` in seconds; 0 disables.
     :param status_interval: ``wal_receiver_status_interval`` in seconds; 0: tell of progress only.
-    :param feedback: ``None``: the standbys' transactions do not concern the upstream.
+    :param feedback: see `WalReceiver`.
     :param alive: called once, when the upstream has answered or WAL has been kept.
     :param expected: position up to which the upstream has WAL: while that has not come, it is not by a
         keepalive that it shows that it can give it.
@@ -77,7 +77,7 @@ class Reception:
         *,
         timeout: float,
         status_interval: float,
-        feedback: Callable[[], tuple[int, int]] | None = None,
+        feedback: Callable[[], tuple[int, int] | None] | None = None,
         alive: Callable[[], None] = lambda: None,
         expected: int = 0,
         until: int | None = None,
@@ -277,9 +277,12 @@ class Reception:
 
         What could not be taken back is not said at all: without a status interval there is no second time.
         """
-        xmin, catalog_xmin = 0, 0
+        needed: tuple[int, int] | None = 0, 0
         if self._feedback is not None and self._status_interval:
-            xmin, catalog_xmin = self._feedback()
+            needed = self._feedback()
+        if needed is None:
+            return
+        xmin, catalog_xmin = needed
         if not (xmin or catalog_xmin) and not self._told_feedback:
             return
         self._told_feedback = bool(xmin or catalog_xmin)

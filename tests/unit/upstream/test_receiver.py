@@ -204,7 +204,7 @@ class ReportTests(ReceiverTestCase):
             upstream,
             self.source,
             ReceiverSettings(status_interval=interval, timeout=0.0),
-            feedback=None if needs[0] is None else lambda: next(needed) or (0, 0),
+            feedback=None if needs[0] is None else lambda: next(needed),
         )
         receiver.start()
         for _ in needs[1:]:
@@ -222,6 +222,10 @@ class ReportTests(ReceiverTestCase):
         """The upstream's slot may remember what a relay has said that was stopped, or told to say no more."""
         self.assertEqual(self.feedbacks((0, 0), (0, 0)), [(0, 0)])
         self.assertEqual(self.feedbacks(None, None), [(0, 0)])
+
+    def test_feedbackThatIsNotKnownYet(self) -> None:
+        """Nothing is taken back before it is known that nobody needs it; then it is."""
+        self.assertEqual(self.feedbacks((7, 0), None, (0, 0), (0, 0)), [(7, 0), (0, 0)])
 
     def test_withoutAnIntervalNothingIsHeldBackForGood(self) -> None:
         """Where status is not sent regularly, feedback could not be taken back."""
