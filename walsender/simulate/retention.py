@@ -73,8 +73,10 @@ class Retention:
             return
         needed = {"wal_keep_size": flush // SEGMENT_SIZE - keep // SEGMENT_SIZE}
         needed["the end of WAL"] = (flush - 1) // SEGMENT_SIZE
+        most = self._limits.slots
+        limit = 0 if most is None else flush // SEGMENT_SIZE - most // SEGMENT_SIZE
         for number, position in enumerate(sent, 1):
-            needed[f"the standby of connection {number}"] = position // SEGMENT_SIZE
+            needed[f"the standby of connection {number}"] = max(position // SEGMENT_SIZE, limit)
         for slot in slots:
             if not slot.invalidation_reason and slot.restart_lsn:
                 needed[f"slot {slot.name}"] = int(slot.restart_lsn) // SEGMENT_SIZE
