@@ -124,9 +124,12 @@ class PumpTests(KernelConsumerTestCase):
     def test_mistake(self) -> None:
         """What nobody has foreseen costs the connection, whichever thread meets it."""
         peer = self.pumped(0x100000)
+        assert peer.protocol._stream is not None
+        consumer = peer.protocol._stream._producer._consumer
         with mock.patch("os.splice", side_effect=ZeroDivisionError("planted")):
             self.threads.work()
         self.assertTrue(peer.transport.aborted)
+        self.assertIsNone(consumer._socket)
         self.assertEqual(1, len(self.flushLoggedErrors(ZeroDivisionError)))
 
     def test_peerGone(self) -> None:

@@ -326,9 +326,10 @@ class KernelConsumer:
         assert self._cold.piece is not None, "it is of a file"
         self._warming = True
         self._stop_watching()
-        assert self._producer is not None, "only an open consumer sends"
+        producer = self._producer
+        assert producer is not None, "only an open consumer sends"
         warmed = self._page_cache.warm(self._cold.piece).addCallback(self._warmed)
-        warmed.addErrback(self._producer.mistake)
+        warmed.addErrback(producer.mistake)
 
     def _warmed(self, _: object) -> None:
         self._warming = False
@@ -358,9 +359,10 @@ class KernelConsumer:
         self._pause()
         self._stop_watching()
         self._pumping = True
-        assert self._producer is not None, "only an open consumer sends"
+        producer = self._producer
+        assert producer is not None, "only an open consumer sends"
         pumped = run(self._load.pump, self._socket, self._pipes).addCallback(self._pumped)
-        pumped.addErrback(self._producer.mistake)
+        pumped.addErrback(self._pump_failed, producer)
 
     def _pumped(self, error: Exception | None) -> None:
         """A thread has done what could be done of the load."""
@@ -372,6 +374,13 @@ class KernelConsumer:
         else:
             self._share = SHARE
             self._go_on()
+
+    def _pump_failed(self, failure: Failure, producer: WalProducer) -> None:
+        """Something unforeseen has happened in the thread, or after it; it has nothing of ours any more."""
+        self._pumping = False
+        if self._producer is None and self._socket is not None:
+            self._close_socket()
+        producer.mistake(failure)
 
     def _push(self) -> bool:
         """Send what is unsent; return whether all of it went and the stream goes on."""

@@ -62,11 +62,12 @@ class TransportConsumer:
         if self._page_cache.holds(piece):
             self._send_now(prefix, piece)
             return
-        assert self._producer is not None, "a closed consumer's producer has been stopped"
+        producer = self._producer
+        assert producer is not None, "a closed consumer's producer has been stopped"
         self._reading = True
-        self._producer.pauseProducing()
+        producer.pauseProducing()
         warmed = self._page_cache.warm(piece).addCallback(self._warmed, prefix, piece)
-        warmed.addErrback(self._producer.mistake)
+        warmed.addErrback(producer.mistake)
 
     def write(self, data: bytes) -> None:
         """See `IWalConsumer`."""
