@@ -39,10 +39,10 @@ _PATIENCE: Final = 1.0  # seconds
 _HIGHEST_NOT_FOUND: Final = 125
 
 _LAST_WORDS: Final = 1000  # bytes
+_PLACEHOLDER: Final = re.compile("%(.?)", re.DOTALL)
+
 # Those that run, by their leaders; of one that is listed the number is not another's.
 _running: Final[set[int]] = set()
-
-_PLACEHOLDER: Final = re.compile("%(.?)", re.DOTALL)
 
 
 def fill_in(command: str, name: str, path: str) -> str:

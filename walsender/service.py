@@ -245,7 +245,6 @@ class WalSenderService(Service):
         if self._signals is not None:  # a program of its own: the limit is the process's
             others = MAX_SESSIONS + sum(2 * site.max_connections for *_, site in self._http)
             self.factory.limit_descriptors(_raise_open_file_limit(), others)
-        self.factory.stopping = False
         if not self._listening:
             self.privilegedStartService()  # started by hand
         if self._ending:

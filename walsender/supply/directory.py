@@ -59,11 +59,11 @@ class DirectorySupply:
 
     def start(self) -> Deferred[None]:
         """See `ISupply`."""
-        self._thread.start()
         try:
+            self._thread.start()
             self._archive.start()
         except OSError:
-            self._thread.stop()
+            self._stopped(None)
             raise
         self._fetching.start()
         return self.source.start()
