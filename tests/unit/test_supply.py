@@ -7,7 +7,7 @@ import tempfile
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
@@ -130,9 +130,25 @@ class HungDiskTests(SynchronousTestCase):
         clock.advance(60)
         self.assertEqual((0, 0), found._known_needs())
 
+    def test_stopBeforeTheFirstLook(self) -> None:
+        """A look that is still to come, behind other work, is waited for as well."""
+        found = self.relay()
+        closing: Deferred[None] = Deferred()
+        self.patch(found._shelf, "close", lambda: closing)
+        self.patch(found.source, "start", lambda: succeed(None))
+        self.patch(found._thread, "run", lambda _: succeed(None))
+        found.start()
+        stopped = found.stop()
+        self.assertNoResult(stopped)
+        closing.callback(None)
+        self.successResultOf(stopped)
+        self.assertIsNone(found._lock)
+
     def test_stopWhileACommitHangs(self) -> None:
         """The lock stays, as somebody may be writing still, until that has ended."""
         found = self.relay()
+        self.patch(found.source, "start", lambda: succeed(None))
+        self.patch(found._receiver, "start", lambda: None)
         found.start()
         lock = found._lock
         assert lock is not None

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.logger import Logger
 
 from walsender.errors import ConfigurationError, WalFileError, WalsenderError
@@ -74,6 +74,7 @@ class RelaySupply:
         self._stopping = False
         self._all_are_back = 0.0
         self._look_again: IDelayedCall | None = None
+        self._looking: Deferred[None] = succeed(None)
         self._looks_wrong = ""
         path = settings.wal_directory
         mode = directory_mode(path)
@@ -180,7 +181,8 @@ class RelaySupply:
     def _look(self, started: Deferred[None]) -> None:
         self._look_again = None
         # What a crash has left of fetching goes first.
-        self._shelf.close().addCallback(lambda _: self.source.start()).addCallbacks(
+        looking = self._shelf.close().addCallback(lambda _: self.source.start())
+        self._looking = looking.addCallbacks(
             self._begin, self._cannot_look, callbackArgs=(started,), errbackArgs=(started,)
         )
 
@@ -215,7 +217,8 @@ class RelaySupply:
             self._look_again = None
         fetching = [self._filling.stop(), self._fetching.stop()]
         self._upstream.stop()
-        ended: Deferred[Any] = DeferredList([self._remover.stop(), *fetching, self._receiver.stop()])
+        stopping = [self._looking, self._remover.stop(), *fetching, self._receiver.stop()]
+        ended: Deferred[Any] = DeferredList(stopping)
         return ended.addCallback(self._wait_for_thread).addCallback(self._stopped)
 
     def _wait_for_thread(self, _: object) -> Deferred[None] | None:
